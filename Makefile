@@ -1,0 +1,76 @@
+# One name per thing a developer does. Everything runs in .venv, which `setup` makes from the hashed lock file.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+NODE_MINIMUM := 20.19
+
+.PHONY: help setup demo page test check docs format lock bench clean
+
+help:  ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(STAMP)  ## Install everything into .venv (needs Python >= 3.11 and its venv module)
+
+$(STAMP): requirements-dev.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python >= 3.11 is needed; say which one with: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null \
+		|| { echo "Python's venv module is missing; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing locked dependencies into $(VENV) ..."
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: setup page  ## Start everything on this machine: sandbox, identity provider, page and the real broker
+	@exec $(BIN)/broker-demo $(ARGS)
+
+# The page is built where Node is recent enough; everything else works without it.
+page:
+	@if [ ! -f demo/package.json ]; then exit 0; fi; \
+	if ! command -v node >/dev/null || ! command -v npm >/dev/null; then \
+		echo "no Node.js: the demo page is left out (it needs Node >= $(NODE_MINIMUM)); everything else works" >&2; exit 0; fi; \
+	if ! node -e 'const [a,b]=process.versions.node.split(".").map(Number); process.exit(a>20||(a===20&&b>=19)?0:1)'; then \
+		echo "Node $$(node --version) is too old for the demo page (it needs >= $(NODE_MINIMUM)); everything else works" >&2; exit 0; fi; \
+	if [ ! -f demo/dist/index.html ] || [ -n "$$(find demo/src demo/public demo/package-lock.json demo/index.html -newer demo/dist/index.html -print -quit 2>/dev/null)" ]; then \
+		echo "building the demo page ..."; \
+		(cd demo && npm ci --no-audit --no-fund --loglevel=error && npm run build --silent) \
+			|| echo "the demo page could not be built; everything else works" >&2; \
+	fi
+
+test: setup page  ## Run every test, on SQLite and PostgreSQL; ARGS='tests/requests -k webhook' for less
+ifdef ARGS
+	@$(BIN)/python -m pytest $(ARGS)
+else
+	@$(BIN)/python -m pytest --numprocesses=auto --dist=worksteal
+	@$(BIN)/python -m pytest tests/browser
+endif
+
+check: setup  ## Lint, types, import contracts, migrations, docs
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/python -m pytest -q tests/checks
+	@if [ -d demo/node_modules ]; then cd demo && npm run --silent check; fi
+
+docs: setup  ## Write the pages of docs/ that come from the code
+	@$(BIN)/python -m tests.checks.pages
+
+format: setup  ## Format the code
+	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
+
+lock: setup  ## Resolve the lock files anew (hashes, no download addresses)
+	@$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-header --no-annotate \
+		--extra postgres --extra redis pyproject.toml -o requirements.lock
+	@$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-header --no-annotate \
+		--extra postgres --extra redis --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+
+bench: setup  ## Run the benchmarks
+	@$(BIN)/python -m bench $(ARGS)
+
+clean:  ## Remove everything that the other targets made
+	@rm -rf $(VENV) .demo demo/node_modules demo/dist test-results .mypy_cache .ruff_cache .pytest_cache .hypothesis

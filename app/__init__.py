@@ -1,0 +1,1 @@
+"""The Connect Broker: hands out StackOne connect-session tokens and knows whose linked account is whose."""

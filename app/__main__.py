@@ -1,0 +1,5 @@
+"""`python -m app` is `broker`."""
+
+from app.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""Minting connect sessions, and the ledger of those that were minted."""

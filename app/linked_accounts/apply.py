@@ -1,0 +1,270 @@
+"""The one way in which what StackOne says becomes what we store.
+
+Confirm, refresh, sweep and disconnect all end here. A reading is an answer of StackOne with the ticket its read drew
+before it started. Rows are created where missing and locked in the order of their ids; what each reading means is then
+decided by a pure function (`decide`) under these rules:
+
+- a tombstone is final: StackOne does not reuse ids, so a late reading of a deleted account is old news. Only the
+  tombstone of an account that StackOne never showed (its read side was late) yields to a later read that shows it;
+- a row never moves backwards: first by StackOne's `updated_at`, then by the order of reads. A later read with an older
+  `updated_at` is asked again, and believed once it keeps saying so: StackOne's clock may have been set back;
+- a wish to disconnect is its owner's: it ends when the account becomes another owner's;
+- an owner change is recorded for both owners, and loudly.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.database import upsert
+from app.linked_accounts.events import Change, Kind, Source, append_changes
+from app.linked_accounts.store import REAUTH_STATUSES, LinkedAccount, columns, from_row
+from app.linked_accounts.tables import linked_accounts
+from app.metrics import Metrics
+from app.stackone.models import Account
+
+logger = structlog.get_logger(__name__)
+
+_C = linked_accounts.c
+# Fields whose change the feed reports. `owner_id` has events of its own.
+_REPORTED = ("provider", "status", "label", "type", "owner_name", "username", "status_reasons")
+_UNKNOWN_404_LIMIT = 3
+_BEHIND_LIMIT = 3
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one read of StackOne said about one account; `account` is None where it answered "no such account"."""
+
+    account_id: str
+    account: Account | None
+    ticket: int
+    marks: int | None = None
+    """`refresh_marks` of the row when the read was claimed: the due mark is cleared only if no hint came since."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a reading does to a row."""
+
+    outcome: str
+    """applied, unchanged, gone, retry (not found yet), stale, behind (ask again) or buried (the row is a tombstone)."""
+    values: Mapping[str, Any]
+    changes: tuple[Change, ...] = ()
+
+    @property
+    def is_new(self) -> bool:
+        """Whether this is the first time that StackOne vouched for the account."""
+        return any(change.kind is Kind.LINKED for change in self.changes)
+
+
+def decide(row: LinkedAccount, reading: Reading, now: datetime) -> Decision:
+    """Say what a reading does to a row. Pure."""
+    account = reading.account
+    is_older_read = row.read_ticket is not None and reading.ticket < row.read_ticket
+    if row.deleted_at is not None:
+        if account is None:
+            return Decision("unchanged", {})
+        if row.verified_at is not None or is_older_read:
+            return Decision("buried", {})
+    if is_older_read and (account is None or row.updated_at is None or account.updated_at <= row.updated_at):
+        return Decision("stale", {})
+    if account is None:
+        return _decide_gone(row, reading, now)
+    is_behind = row.updated_at is not None and account.updated_at < row.updated_at
+    if is_behind and row.refresh_attempts < _BEHIND_LIMIT:
+        return Decision("behind", {})
+    return _decide_present(row, account, reading.ticket, now)
+
+
+def _decide_gone(row: LinkedAccount, reading: Reading, now: datetime) -> Decision:
+    # An event can reach us before StackOne's own read side has the account. A row that no read has ever seen is
+    # therefore given a few tries before it is buried, because burial is final.
+    if row.verified_at is None and row.disconnect_requested_at is None and row.refresh_attempts < _UNKNOWN_404_LIMIT:
+        return Decision("retry", {})
+    values = {
+        "deleted_at": now,
+        "read_ticket": reading.ticket,
+        "refresh_due_at": None,
+        "claimed_until": None,
+        # Personal fields have no use once the account is gone.
+        "username": None,
+        "label": None,
+        "status_reasons": None,
+    }
+    if row.verified_at is None:
+        return Decision("gone", values)
+    # Whoever notices first that a disconnected account is gone, it is gone because somebody asked for it.
+    by = row.disconnect_requested_by
+    unlinked = Change(
+        Kind.UNLINKED, row.account_id, row.owner_id, row.provider, cause=(Source.DISCONNECT, by) if by else None
+    )
+    return Decision("gone", values, (unlinked,))
+
+
+def _decide_present(row: LinkedAccount, account: Account, ticket: int, now: datetime) -> Decision:
+    new = _upstream_values(account)
+    old = {name: getattr(row, name) for name in new}
+    if row.status_reasons is not None:
+        old["status_reasons"] = list(row.status_reasons)
+    values: dict[str, Any] = {**new, "verified_at": now, "read_ticket": ticket, "deleted_at": None}
+    if row.verified_at is None:
+        linked = Change(Kind.LINKED, account.id, account.owner_id, account.provider, {"status": account.status})
+        values |= _reauth_values(row, account.status, now)
+        return Decision("applied", values, (linked,))
+    changes: list[Change] = []
+    if old["owner_id"] != new["owner_id"]:
+        # Each owner is told its own half: who left it for whom is nobody else's business.
+        changes.append(Change(Kind.OWNER_CHANGED, account.id, row.owner_id, row.provider, {"owner": "left"}))
+        changes.append(Change(Kind.OWNER_CHANGED, account.id, account.owner_id, account.provider, {"owner": "joined"}))
+        values |= {"disconnect_requested_at": None, "disconnect_requested_by": None}
+    differing = {name: {"from": old[name], "to": new[name]} for name in _REPORTED if old[name] != new[name]}
+    if differing:
+        changes.append(Change(Kind.UPDATED, account.id, account.owner_id, account.provider, differing))
+    reauth = _reauth_values(row, account.status, now)
+    if reauth.get("needs_reauth_since") is not None:
+        why = {"status": account.status, "status_reasons": new["status_reasons"]}
+        changes.append(Change(Kind.NEEDS_REAUTH, account.id, account.owner_id, account.provider, why))
+    elif "recovered_at" in reauth:
+        changes.append(Change(Kind.RECOVERED, account.id, account.owner_id, account.provider))
+    return Decision("applied" if old != new else "unchanged", values | reauth, tuple(changes))
+
+
+def _upstream_values(account: Account) -> dict[str, Any]:
+    reasons = account.status_reasons
+    return {
+        "owner_id": account.owner_id,
+        "owner_name": account.owner_name,
+        "username": account.username,
+        "provider": account.provider,
+        "status": account.status,
+        "status_reasons": [reason.model_dump(exclude_none=True) for reason in reasons] if reasons else None,
+        "label": account.label,
+        "type": account.type,
+        "created_at": account.created_at,
+        "updated_at": account.updated_at,
+    }
+
+
+def _reauth_values(row: LinkedAccount, status: str, now: datetime) -> dict[str, Any]:
+    before, after = row.needs_reauth_since is not None, status in REAUTH_STATUSES
+    if after and not before:
+        return {"needs_reauth_since": now}
+    if before and status == "active":
+        return {"needs_reauth_since": None, "recovered_at": now}
+    if before and not after:
+        return {"needs_reauth_since": None}
+    return {}
+
+
+async def apply_readings(
+    connection: AsyncConnection,
+    readings: Sequence[Reading],
+    *,
+    source: Source,
+    actor: str,
+    now: datetime,
+    metrics: Metrics,
+    swept_in: int | None = None,
+) -> dict[str, Decision]:
+    """Apply what StackOne said about some accounts and append what changed to the feed.
+
+    Ends its transaction's work: nothing may be written after it. `swept_in` is the sweep whose listing this is.
+    Returns the decision for each account id.
+    """
+    by_id = {reading.account_id: reading for reading in readings}
+    rows = await _lock_rows(connection, by_id)
+    decisions: dict[str, Decision] = {}
+    updates: list[dict[str, Any]] = []
+    changes: list[Change] = []
+    seen_again: list[str] = []
+    for account_id, row in rows.items():
+        reading = by_id[account_id]
+        decision = decide(row, reading, now)
+        decisions[account_id] = decision
+        values = {**decision.values, **_settled(row, reading, decision, now)}
+        if decision.outcome == "unchanged" and decision.values and _only_seen_again(row, values):
+            seen_again.append(account_id)
+        elif values:
+            updates.append({"row_id": account_id, **{name: values.get(name, getattr(row, name)) for name in _WRITTEN}})
+        changes.extend(decision.changes)
+        _report_surprises(row, decision, metrics)
+    if updates:
+        statement = sa.update(linked_accounts).where(_C.account_id == sa.bindparam("row_id"))
+        await connection.execute(statement.values({name: sa.bindparam(name) for name in _WRITTEN}), updates)
+    await _mark_seen(connection, readings, seen_again, swept_in, now)
+    await append_changes(connection, changes, source=source, actor=actor, now=now)
+    return decisions
+
+
+def _only_seen_again(row: LinkedAccount, values: Mapping[str, Any]) -> bool:
+    """Tell whether a reading changes nothing but when the row was last confirmed."""
+    return all(name in {"verified_at", "read_ticket"} or getattr(row, name) == value for name, value in values.items())
+
+
+async def _mark_seen(
+    connection: AsyncConnection, readings: Sequence[Reading], seen_again: list[str], swept_in: int | None, now: datetime
+) -> None:
+    """Confirm unchanged rows, and note the sweep, in one statement per batch: most rows of a sweep are of this kind."""
+    by_ticket: dict[int, list[str]] = {}
+    unchanged = set(seen_again)
+    for reading in readings:
+        if reading.account_id in unchanged:
+            by_ticket.setdefault(reading.ticket, []).append(reading.account_id)
+    mark = {"swept_in": swept_in} if swept_in is not None else {}
+    for ticket, ids in by_ticket.items():
+        statement = sa.update(linked_accounts).where(_C.account_id.in_(ids))
+        await connection.execute(statement.values(verified_at=now, read_ticket=ticket, **mark))
+    others = [reading.account_id for reading in readings if reading.account_id not in unchanged]
+    if mark and others:
+        await connection.execute(sa.update(linked_accounts).where(_C.account_id.in_(others)).values(**mark))
+
+
+_WRITTEN = (
+    "owner_id", "owner_name", "username", "provider", "status", "status_reasons", "label", "type", "created_at",
+    "updated_at", "needs_reauth_since", "recovered_at", "verified_at", "read_ticket", "deleted_at", "refresh_due_at",
+    "refresh_attempts", "claimed_until", "disconnect_requested_at", "disconnect_requested_by",
+)  # fmt: skip
+
+
+async def _lock_rows(connection: AsyncConnection, by_id: Mapping[str, Reading]) -> dict[str, LinkedAccount]:
+    """Create missing rows, then lock all of them in one order, so that two batches never wait for each other."""
+    ids = sorted(by_id)
+    present = [account_id for account_id in ids if by_id[account_id].account is not None]
+    if present:
+        statement = upsert(connection, linked_accounts, [{"account_id": account_id} for account_id in present])
+        await connection.execute(statement.on_conflict_do_nothing(index_elements=[_C.account_id]))
+    query = sa.select(*columns()).where(_C.account_id.in_(ids)).order_by(_C.account_id)
+    result = await connection.execute(query.with_for_update())
+    return {row.account_id: from_row(row) for row in result}
+
+
+def _settled(row: LinkedAccount, reading: Reading, decision: Decision, now: datetime) -> dict[str, Any]:
+    """Clear the due mark that this read answers, unless there is more to do for the row."""
+    if reading.marks is None:
+        # A read that nobody claimed answers no mark, but it may find that another look is needed.
+        return {"refresh_due_at": now} if decision.outcome == "behind" and row.refresh_due_at is None else {}
+    if decision.outcome in {"retry", "behind"}:
+        return {}
+    if decision.outcome == "gone" or row.deleted_at is not None:
+        return {"refresh_due_at": None, "refresh_attempts": 0, "claimed_until": None}
+    is_leaving = decision.values.get("disconnect_requested_at", row.disconnect_requested_at) is not None
+    is_answered = row.refresh_marks == reading.marks and not is_leaving
+    return {
+        "refresh_due_at": None if is_answered else row.refresh_due_at,
+        "refresh_attempts": 0,
+        "claimed_until": None,
+    }
+
+
+def _report_surprises(row: LinkedAccount, decision: Decision, metrics: Metrics) -> None:
+    if any(change.kind is Kind.OWNER_CHANGED for change in decision.changes):
+        metrics.owner_changes.inc()
+        logger.error("account_owner_changed", account_id=row.account_id)
+    if decision.outcome == "buried":
+        logger.error("deleted_account_seen_again", account_id=row.account_id)

@@ -1,0 +1,139 @@
+"""Due rows: which accounts are to be read again, who is reading them, and when to try anew.
+
+A mark is a hint, not a message: ten hints for one account are one due row and cost one read.
+"""
+
+import random
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.database import upsert
+from app.errors import AppError, Unavailable
+from app.linked_accounts.store import take_read_ticket
+from app.linked_accounts.tables import linked_accounts
+from app.settings import SyncSettings
+
+_C = linked_accounts.c
+
+
+@dataclass(frozen=True)
+class Claim:
+    """An account that this process is to read: nobody else takes it until the claim runs out."""
+
+    account_id: str
+    marks: int
+    attempts: int
+    ticket: int
+    owner_id: str | None
+    disconnect_requested_by: str | None
+
+
+async def mark_due(
+    connection: AsyncConnection,
+    account_id: str,
+    *,
+    now: datetime,
+    owner_id: str | None = None,
+    owner_name: str | None = None,
+    provider: str | None = None,
+) -> None:
+    """Ask for an account to be read again; an unknown one gets a row that stays unseen until StackOne confirms it."""
+    statement = upsert(
+        connection,
+        linked_accounts,
+        {
+            "account_id": account_id,
+            "owner_id": owner_id,
+            "owner_name": owner_name,
+            "provider": provider,
+            "refresh_due_at": now,
+            "refresh_marks": 1,
+        },
+    )
+    await connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=[_C.account_id],
+            # A hint is fresh news: whatever backoff an earlier failure had set no longer counts.
+            set_={
+                "refresh_due_at": now,
+                "refresh_marks": _C.refresh_marks + 1,
+                "refresh_attempts": 0,
+                # Only the tombstone of an account that StackOne once showed is final; see `decide`.
+                "deleted_at": None,
+            },
+            where=sa.or_(_C.deleted_at.is_(None), _C.verified_at.is_(None)),
+        )
+    )
+
+
+async def claim_due(
+    connection: AsyncConnection, *, now: datetime, claim_for: timedelta, longest_wait: timedelta, limit: int
+) -> list[Claim]:
+    """Claim up to `limit` due rows of all owners.
+
+    Times further ahead than any we write come from a clock that has since been set back; they count as past, or a
+    row could wait for a date that never comes.
+    """
+    is_due = sa.or_(_C.refresh_due_at <= now, _C.refresh_due_at > now + longest_wait)
+    is_free = sa.or_(_C.claimed_until.is_(None), _C.claimed_until <= now, _C.claimed_until > now + claim_for)
+    chosen = (
+        sa.select(_C.account_id)
+        .where(is_due, is_free, _C.deleted_at.is_(None))
+        .order_by(_C.refresh_due_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    result = await connection.execute(
+        sa.update(linked_accounts)
+        .where(_C.account_id.in_(chosen))
+        .values(claimed_until=now + claim_for)
+        .returning(_C.account_id, _C.refresh_marks, _C.refresh_attempts, _C.owner_id, _C.disconnect_requested_by)
+    )
+    rows = result.all()
+    if not rows:
+        return []
+    # One ticket for the batch: its reads start after this, and of one account there is one read in it.
+    ticket = await take_read_ticket(connection)
+    return [
+        Claim(
+            row.account_id,
+            row.refresh_marks,
+            row.refresh_attempts,
+            ticket,
+            row.owner_id,
+            row.disconnect_requested_by,
+        )
+        for row in rows
+    ]
+
+
+async def put_off(connection: AsyncConnection, claim: Claim, *, until: datetime) -> None:
+    """Give a claimed row back to be tried again later; a hint that came in meanwhile keeps it due at once."""
+    await connection.execute(
+        sa.update(linked_accounts)
+        .where(_C.account_id == claim.account_id, _C.deleted_at.is_(None))
+        .values(
+            claimed_until=None,
+            refresh_attempts=claim.attempts + 1,
+            refresh_due_at=sa.case((_C.refresh_marks == claim.marks, until), else_=_C.refresh_due_at),
+        )
+    )
+
+
+def backoff(attempts: int, *, first: float, longest: float, jitter: random.Random) -> timedelta:
+    """Return how long to wait after `attempts` earlier failures: doubling, capped, and spread over its upper half."""
+    exponent = min(attempts, 30)
+    seconds = min(longest, first * 2**exponent)
+    return timedelta(seconds=seconds * jitter.uniform(0.5, 1.0))
+
+
+def wait_after(claim: Claim, error: AppError | None, *, settings: SyncSettings, jitter: random.Random) -> timedelta:
+    """Return how long a claimed row waits for its next try; a neighbour's Retry-After counts, up to the cap."""
+    longest = settings.max_backoff_seconds
+    wait = backoff(claim.attempts, first=settings.backoff_seconds, longest=longest, jitter=jitter)
+    if isinstance(error, Unavailable) and error.retry_after is not None:
+        return max(wait, timedelta(seconds=min(error.retry_after, longest)))
+    return wait

@@ -1,0 +1,61 @@
+"""What erasing an owner means for its accounts and their history."""
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.linked_accounts.tables import account_events, linked_accounts
+
+_C = linked_accounts.c
+_E = account_events.c
+_ERASED_ACTOR = "user:erased"
+
+
+@dataclass(frozen=True)
+class Traces:
+    """How much was cleared."""
+
+    accounts: int
+    events: int
+
+
+async def living_accounts(connection: AsyncConnection, owner_id: str) -> list[str]:
+    """Return the accounts of an owner that StackOne still has, as far as is known."""
+    query = sa.select(_C.account_id).where(
+        _C.owner_id == owner_id, _C.deleted_at.is_(None), _C.verified_at.is_not(None)
+    )
+    return [row.account_id for row in await connection.execute(query.order_by(_C.account_id))]
+
+
+async def erase_traces(connection: AsyncConnection, owner_id: str, *, stand_in: str) -> Traces:
+    """Clear every personal field of an owner's rows; `stand_in` takes the place of its id."""
+    accounts = await connection.execute(
+        sa.update(linked_accounts)
+        .where(_C.owner_id == owner_id)
+        .values(
+            owner_id=stand_in,
+            owner_name=None,
+            username=None,
+            label=None,
+            status_reasons=None,
+            disconnect_requested_by=None,
+        )
+    )
+    events = await connection.execute(
+        sa.update(account_events)
+        .where(_E.owner_id == owner_id)
+        .values(
+            owner_id=stand_in,
+            changes=None,
+            actor=sa.case((_E.actor.startswith("user:"), _ERASED_ACTOR), else_=_E.actor),
+        )
+    )
+    return Traces(accounts.rowcount, events.rowcount)
+
+
+async def forget_hints(connection: AsyncConnection, *, before: object, limit: int) -> int:
+    """Remove hints that are older than a moment; changes of the feed are kept. Return how many were removed."""
+    old = sa.select(_E.id).where(_E.position.is_(None), _E.at < before).order_by(_E.at).limit(limit)
+    result = await connection.execute(sa.delete(account_events).where(_E.id.in_(old)))
+    return result.rowcount

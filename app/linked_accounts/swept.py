@@ -1,0 +1,59 @@
+"""What sweeps and doctor ask the store about all owners: what was listed, what was not seen, what waits."""
+
+from collections.abc import Collection
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.linked_accounts.tables import account_events, linked_accounts
+
+_C = linked_accounts.c
+_KNOWN = sa.and_(_C.verified_at.is_not(None), _C.deleted_at.is_(None))
+
+
+async def count_known(connection: AsyncConnection) -> int:
+    """Return how many accounts StackOne has vouched for and not taken back."""
+    return int((await connection.execute(sa.select(sa.func.count()).where(_KNOWN))).scalar_one())
+
+
+async def already_listed(connection: AsyncConnection, sweep_id: int, account_ids: Collection[str]) -> set[str]:
+    """Return those of these accounts that an earlier page of the same sweep had."""
+    query = sa.select(_C.account_id).where(_C.account_id.in_(account_ids), _C.swept_in == sweep_id)
+    return {row.account_id for row in await connection.execute(query)}
+
+
+def _is_suspect(sweep_id: int, start_ticket: int) -> sa.ColumnElement[bool]:
+    # Whatever was read since the sweep began is known to have been there, listed or not.
+    unlisted = sa.or_(_C.swept_in.is_(None), _C.swept_in != sweep_id)
+    return sa.and_(_KNOWN, unlisted, _C.read_ticket < start_ticket)
+
+
+async def count_suspects(connection: AsyncConnection, sweep_id: int, start_ticket: int) -> int:
+    """Return how many accounts a sweep should have seen and did not."""
+    query = sa.select(sa.func.count()).where(_is_suspect(sweep_id, start_ticket))
+    return int((await connection.execute(query)).scalar_one())
+
+
+async def suspects(
+    connection: AsyncConnection, sweep_id: int, start_ticket: int, *, after: str | None, limit: int
+) -> list[str]:
+    """Return the next accounts that a sweep should have seen and did not, in the order of their ids."""
+    query = sa.select(_C.account_id).where(_is_suspect(sweep_id, start_ticket)).order_by(_C.account_id).limit(limit)
+    if after is not None:
+        query = query.where(_C.account_id > after)
+    return [row.account_id for row in await connection.execute(query)]
+
+
+async def last_hint_at(connection: AsyncConnection) -> datetime | None:
+    """Return when StackOne last told of anything."""
+    query = sa.select(account_events.c.at).where(account_events.c.position.is_(None))
+    row = (await connection.execute(query.order_by(account_events.c.at.desc()).limit(1))).one_or_none()
+    return row.at if row is not None else None
+
+
+async def oldest_due_at(connection: AsyncConnection) -> datetime | None:
+    """Return since when the account that waits longest has been due."""
+    query = sa.select(_C.refresh_due_at).where(_C.refresh_due_at.is_not(None), _C.deleted_at.is_(None))
+    row = (await connection.execute(query.order_by(_C.refresh_due_at).limit(1))).one_or_none()
+    return row.refresh_due_at if row is not None else None

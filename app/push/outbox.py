@@ -1,0 +1,157 @@
+"""The outbox: filled from the change feed, emptied per account in order, and never silently dropped."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.database import upsert
+from app.linked_accounts.feed import last_position, read_feed
+from app.push.tables import push_deliveries, push_destinations
+
+_D = push_deliveries.c
+_P = push_destinations.c
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """One change on its way to one destination."""
+
+    destination: str
+    position: int
+    account_id: str
+    attempts: int
+
+
+async def fill(connection: AsyncConnection, destination: str, *, now: datetime, limit: int) -> int:
+    """Put the next changes into a destination's outbox; return how many.
+
+    A new destination begins with what happens from now on: what was before, the feed can tell it.
+    """
+    query = sa.select(_P.position).where(_P.name == destination).with_for_update()
+    position = (await connection.execute(query)).scalar_one_or_none()
+    if position is None:
+        newest = await last_position(connection)
+        statement = upsert(connection, push_destinations, {"name": destination, "position": newest})
+        await connection.execute(statement.on_conflict_do_nothing(index_elements=[_P.name]))
+        return 0
+    entries = await read_feed(connection, after=position, limit=limit)
+    if not entries:
+        return 0
+    rows = [
+        {
+            "destination": destination,
+            "position": entry.position,
+            "account_id": entry.account_id,
+            "state": "pending",
+            "due_at": now,
+        }
+        for entry in entries
+    ]
+    await connection.execute(sa.insert(push_deliveries), rows)
+    await connection.execute(
+        sa.update(push_destinations).where(_P.name == destination).values(position=entries[-1].position)
+    )
+    return len(entries)
+
+
+async def claim(
+    connection: AsyncConnection, destinations: Collection[str], *, now: datetime, claim_for: timedelta, limit: int
+) -> list[Parcel]:
+    """Claim due deliveries, of each account at most the first that is pending: order is kept per account."""
+    earlier = push_deliveries.alias("earlier")
+    chosen = (
+        sa.select(_D.destination, _D.position)
+        .where(
+            _D.state == "pending",
+            _D.destination.in_(destinations),
+            _D.due_at <= now,
+            sa.or_(_D.claimed_until.is_(None), _D.claimed_until <= now, _D.claimed_until > now + claim_for),
+            ~sa.exists().where(
+                earlier.c.destination == _D.destination,
+                earlier.c.account_id == _D.account_id,
+                earlier.c.position < _D.position,
+                earlier.c.state == "pending",
+            ),
+        )
+        .order_by(_D.due_at, _D.position)
+        .limit(limit)
+        .with_for_update(skip_locked=True, of=push_deliveries)
+    )
+    rows = (await connection.execute(chosen)).all()
+    if not rows:
+        return []
+    keys = [(row.destination, row.position) for row in rows]
+    result = await connection.execute(
+        sa.update(push_deliveries)
+        .where(sa.tuple_(_D.destination, _D.position).in_(keys))
+        .values(claimed_until=now + claim_for)
+        .returning(_D.destination, _D.position, _D.account_id, _D.attempts)
+    )
+    return [Parcel(*row) for row in result]
+
+
+async def taken(connection: AsyncConnection, parcel: Parcel) -> None:
+    """Remove a delivery that the destination took."""
+    await connection.execute(sa.delete(push_deliveries).where(*_is(parcel)))
+
+
+async def failed(connection: AsyncConnection, parcel: Parcel, *, failure: str, retry_at: datetime | None) -> None:
+    """Put a delivery off, or set it aside as dead where there is no further try."""
+    values: dict[str, object] = {"attempts": parcel.attempts + 1, "failure": failure, "claimed_until": None}
+    values |= {"due_at": retry_at} if retry_at is not None else {"state": "dead"}
+    await connection.execute(sa.update(push_deliveries).where(*_is(parcel)).values(**values))
+
+
+async def replay_dead(connection: AsyncConnection, destination: str, *, now: datetime) -> int:
+    """Give a destination's dead deliveries another chance; return how many."""
+    result = await connection.execute(
+        sa.update(push_deliveries)
+        .where(_D.destination == destination, _D.state == "dead")
+        .values(state="pending", attempts=0, due_at=now, failure=None, claimed_until=None)
+    )
+    return result.rowcount
+
+
+async def replay_from(connection: AsyncConnection, destination: str, position: int) -> bool:
+    """Tell a destination everything behind a position once more; return False for an unknown destination."""
+    await connection.execute(sa.delete(push_deliveries).where(_D.destination == destination, _D.position > position))
+    result = await connection.execute(
+        sa.update(push_destinations).where(_P.name == destination, _P.position >= position).values(position=position)
+    )
+    return result.rowcount == 1
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """How a destination stands."""
+
+    destination: str
+    pending: int
+    dead: int
+    oldest: datetime | None
+
+
+async def backlogs(connection: AsyncConnection) -> Sequence[Backlog]:
+    """Return how each destination that ever had a delivery stands."""
+    waiting = sa.func.count().filter(_D.state == "pending")
+    dead = sa.func.count().filter(_D.state == "dead")
+    query = (
+        sa.select(_P.name, waiting, dead, sa.func.min(_D.due_at))
+        .select_from(push_destinations.outerjoin(push_deliveries, _D.destination == _P.name))
+        .group_by(_P.name)
+        .order_by(_P.name)
+    )
+    return [Backlog(*row) for row in await connection.execute(query)]
+
+
+def _is(parcel: Parcel) -> tuple[sa.ColumnElement[bool], ...]:
+    # A row whose attempts moved on was claimed by somebody else after our claim had run out.
+    return (
+        _D.destination == parcel.destination,
+        _D.position == parcel.position,
+        _D.attempts == parcel.attempts,
+        _D.state == "pending",
+    )

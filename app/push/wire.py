@@ -1,0 +1,103 @@
+"""Posting to a destination without becoming a way into the network around us (SSRF).
+
+The name is resolved here, every address it has must be public, and the connection goes to the address that was
+checked: a name that changes its mind between check and connect leads nowhere. Redirects are not followed.
+"""
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from urllib.parse import urlsplit
+
+import httpx2
+
+Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
+
+
+class NotDelivered(Exception):
+    """A destination did not take a delivery; `failure` says how, without anything the destination sent."""
+
+    def __init__(self, failure: str, retry_after: float | None = None) -> None:
+        """Keep the failure and, where the destination asked for it, how long to wait."""
+        super().__init__(failure)
+        self.failure = failure
+        self.retry_after = retry_after
+
+
+async def resolve(host: str, port: int) -> Sequence[str]:
+    """Return every address of a host."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+def is_public(address: str) -> bool:
+    """Tell whether an address is on the public internet, seen through IPv4 in IPv6 clothes too."""
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(parsed, ipaddress.IPv6Address):
+        embedded = parsed.ipv4_mapped or parsed.sixtofour or (parsed.teredo[1] if parsed.teredo else None)
+        if embedded is not None and not embedded.is_global:
+            return False
+        # NAT64 leads to any IPv4 address, private ones included.
+        if parsed in ipaddress.ip_network("64:ff9b::/96"):
+            return ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF).is_global
+    return parsed.is_global and not parsed.is_multicast
+
+
+class Wire:
+    """The HTTP client of the push."""
+
+    def __init__(
+        self,
+        *,
+        timeout_seconds: float,
+        allow_private: bool,
+        resolver: Resolver = resolve,
+        transport: httpx2.AsyncBaseTransport | None = None,
+    ) -> None:
+        """`allow_private` is for development only; `resolver` and `transport` replace the network."""
+        self._timeout = timeout_seconds
+        self._allow_private = allow_private
+        self._resolve = resolver
+        self._http = httpx2.AsyncClient(
+            timeout=timeout_seconds, follow_redirects=False, trust_env=False, transport=transport
+        )
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._http.aclose()
+
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> None:
+        """Post a body. Raises NotDelivered unless the destination answers 2xx in time."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._post(url, body, headers)
+        except TimeoutError:
+            raise NotDelivered("timeout") from None
+        except httpx2.TimeoutException:
+            raise NotDelivered("timeout") from None
+        except (httpx2.HTTPError, OSError) as error:
+            raise NotDelivered(type(error).__name__) from None
+
+    async def _post(self, url: str, body: bytes, headers: Mapping[str, str]) -> None:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        addresses = await self._resolve(host, port)
+        if not addresses or not (self._allow_private or all(is_public(address) for address in addresses)):
+            raise NotDelivered("address_not_public")
+        address = addresses[0]
+        pinned = parts._replace(netloc=f"[{address}]:{port}" if ":" in address else f"{address}:{port}").geturl()
+        sent = {**headers, "host": parts.netloc, "content-type": "application/json", "user-agent": "connect-broker"}
+        async with self._http.stream(
+            "POST", pinned, content=body, headers=sent, extensions={"sni_hostname": host}
+        ) as response:
+            # What it says beyond the status is not read, so it cannot be too long.
+            if not response.is_success:
+                raise NotDelivered(f"status_{response.status_code}", _retry_after(response.headers.get("retry-after")))
+
+
+def _retry_after(header: str | None) -> float | None:
+    if header is None or not header.isascii() or not header.isdigit():
+        return None
+    return float(header[:6])

@@ -1,0 +1,97 @@
+"""Runtime: what one process shares. Opened by the web app, by the command line and by tests alike."""
+
+import asyncio
+import base64
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+import httpx2
+
+from app.clock import Clock, SystemClock
+from app.database import Database, open_engine
+from app.identity.authenticate import Authenticator, open_authenticator
+from app.limits import Limiter, key_of, open_limiter
+from app.metrics import Metrics
+from app.settings import Settings
+from app.stackone.budget import Budget
+from app.stackone.client import StackOneClient
+
+_ID_BYTES = 16
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The world outside the process, so that tests can put another in its place."""
+
+    clock: Clock = field(default_factory=SystemClock)
+    token_bytes: Callable[[int], bytes] = secrets.token_bytes
+    stackone_transport: httpx2.AsyncBaseTransport | None = None
+    identity_transport: httpx2.AsyncBaseTransport | None = None
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Everything a request or a command may need."""
+
+    settings: Settings
+    clock: Clock
+    token_bytes: Callable[[int], bytes]
+    metrics: Metrics
+    database: Database
+    stackone: StackOneClient
+    authenticator: Authenticator
+    limiter: Limiter
+    # Set when a row becomes due in this process, so that its refresh loop does not wait for the next look.
+    account_due: asyncio.Event = field(default_factory=asyncio.Event)
+    # Set when a sweep is asked for in this process.
+    sweep_requested: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def new_id(self, prefix: str) -> str:
+        """Return a fresh unguessable id: the prefix and 128 random bits."""
+        return f"{prefix}_{base64.urlsafe_b64encode(self.token_bytes(_ID_BYTES)).rstrip(b'=').decode()}"
+
+
+@asynccontextmanager
+async def open_runtime(
+    settings: Settings, neighbours: Neighbours | None = None, metrics: Metrics | None = None
+) -> AsyncIterator[Runtime]:
+    """Build the Runtime and take it down again. Nothing connects before it is used."""
+    world = neighbours or Neighbours()
+    metrics = metrics or Metrics()
+    async with AsyncExitStack() as stack:
+        database = Database(open_engine(settings.database))
+        stack.push_async_callback(database.close)
+        limiter = await stack.enter_async_context(open_limiter(settings.limits, clock=world.clock, metrics=metrics))
+        budget = Budget(
+            settings.stackone.requests_per_minute,
+            clock=world.clock,
+            metrics=metrics,
+            shared=limiter.shared,
+            shared_key=key_of(settings.stackone.api_key.get_secret_value()),
+        )
+        stackone = StackOneClient(
+            settings.stackone, clock=world.clock, metrics=metrics, budget=budget, transport=world.stackone_transport
+        )
+        stack.push_async_callback(stackone.close)
+        authenticator = await stack.enter_async_context(
+            open_authenticator(
+                settings.identity,
+                settings.service_keys,
+                settings.http.allowed_origins,
+                database=database,
+                clock=world.clock,
+                transport=world.identity_transport,
+            )
+        )
+        yield Runtime(
+            settings=settings,
+            clock=world.clock,
+            token_bytes=world.token_bytes,
+            metrics=metrics,
+            database=database,
+            stackone=stackone,
+            authenticator=authenticator,
+            limiter=limiter,
+        )

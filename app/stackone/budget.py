@@ -1,0 +1,111 @@
+"""The budget of calls to StackOne, which allows 1000 a minute per API key over everything that uses it.
+
+People come first: refreshing may use the budget up to a share, sweeping up to a smaller one, and what lies above is
+kept for requests that somebody waits for. Each call counts, repeats included, in an exact window of a minute.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from enum import Enum
+from typing import Final
+
+from limits.aio.storage import RedisStorage
+
+from app.clock import Clock
+from app.limits import SharedCounts
+from app.metrics import Metrics
+
+_WINDOW_SECONDS: Final = 60
+_LONGEST_NAP_SECONDS: Final = 1.0
+
+
+class Use(Enum):
+    """What a call is for: the share of the budget that may be used up before it, and how long it waits for room."""
+
+    INTERACTIVE = ("interactive", 1.0, 0.0)
+    REFRESH = ("refresh", 0.7, 20.0)
+    SWEEP = ("sweep", 0.4, 120.0)
+
+    def __init__(self, label: str, share: float, patience_seconds: float) -> None:
+        """Spell the members out."""
+        self.label = label
+        self.share = share
+        self.patience_seconds = patience_seconds
+
+
+class BudgetSpent(Exception):
+    """There is no room for this use until `retry_after` seconds from now."""
+
+    def __init__(self, retry_after: float) -> None:
+        """Keep the wait."""
+        super().__init__("the budget of calls to StackOne is spent")
+        self.retry_after = retry_after
+
+
+class Budget:
+    """Who may call StackOne now. Counted in this process and, where Redis is configured, over all replicas."""
+
+    def __init__(
+        self,
+        requests_per_minute: int,
+        *,
+        clock: Clock,
+        metrics: Metrics,
+        shared: SharedCounts | None = None,
+        shared_key: str = "stackone",
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """`shared_key` names the API key's counter in Redis; `sleep` is how background uses wait."""
+        self._per_minute = requests_per_minute
+        self._clock = clock
+        self._metrics = metrics
+        self._shared = shared
+        self._shared_key = f"broker:budget:{shared_key}"
+        self._sleep = sleep
+        self._taken: deque[float] = deque()
+        self._background_from = 0.0
+
+    async def take(self, use: Use) -> None:
+        """Count one call. Raises BudgetSpent if there is no room for this use."""
+        try:
+            await self._take(use)
+        except BudgetSpent:
+            self._metrics.budget_refusals.labels(use.label).inc()
+            raise
+
+    async def wait(self, spent: BudgetSpent, waited: float) -> float:
+        """Sleep towards the moment when there is room again; return how long was waited in all."""
+        # In naps: room may come back sooner, when another use's calls leave the window.
+        nap = min(max(spent.retry_after, 0.01), _LONGEST_NAP_SECONDS)
+        await self._sleep(nap)
+        return waited + nap
+
+    def hold_background(self, seconds: float) -> None:
+        """Keep background uses away for a while: StackOne said 429, so somebody else spends from the same budget."""
+        self._background_from = max(self._background_from, self._clock.monotonic() + seconds)
+
+    async def _take(self, use: Use) -> None:
+        room = max(1, int(self._per_minute * use.share))
+        now = self._clock.monotonic()
+        if use is not Use.INTERACTIVE and now < self._background_from:
+            raise BudgetSpent(self._background_from - now)
+        while self._taken and self._taken[0] <= now - _WINDOW_SECONDS:
+            self._taken.popleft()
+        if len(self._taken) >= room:
+            raise BudgetSpent(self._taken[len(self._taken) - room] + _WINDOW_SECONDS - now)
+        # Written down before anything is awaited, so that calls made at once cannot all see the same room. It also is
+        # what remains known of this process' own calls when Redis goes away.
+        self._taken.append(now)
+        if self._shared is not None:
+            wait = await self._shared.ask(lambda storage: self._take_shared(storage, room))
+            if wait:
+                self._taken.remove(now)
+                raise BudgetSpent(wait)
+
+    async def _take_shared(self, storage: RedisStorage, room: int) -> float:
+        """Count in Redis; return 0, or the seconds until there is room."""
+        if await storage.acquire_entry(self._shared_key, room, _WINDOW_SECONDS):
+            return 0.0
+        oldest, _count = await storage.get_moving_window(self._shared_key, room, _WINDOW_SECONDS)
+        return min(max(oldest + _WINDOW_SECONDS - self._clock.now().timestamp(), 0.1), float(_WINDOW_SECONDS))

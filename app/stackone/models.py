@@ -1,0 +1,159 @@
+"""What StackOne sends and takes, read tolerantly: its documentation, specification and SDKs disagree in places.
+
+Accounts exist in two spellings (v1 `provider`, `origin_owner_id`; v2 `connector`, `owner_id`), lists in two envelopes
+(a bare array, `{"data": []}`); ids may be numbers past 2^63 and are always text here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+
+
+class Category(StrEnum):
+    """Categories as they stand on the wire; the spec's examples show the enum's names instead, which are not valid."""
+
+    ATS = "ats"
+    HRIS = "hris"
+    HRIS_LEGACY = "hris-legacy"
+    CRM = "crm"
+    IAM = "iam"
+    MARKETING = "marketing"
+    LMS = "lms"
+    STACKONE = "stackone"
+    DOCUMENTS = "documents"
+    TICKETING = "ticketing"
+    SCREENING = "screening"
+    MESSAGING = "messaging"
+    ACCOUNTING = "accounting"
+    SCHEDULING = "scheduling"
+
+
+class SessionType(StrEnum):
+    """Whether a connection counts as production or test; lower case on the wire."""
+
+    PRODUCTION = "production"
+    TEST = "test"
+
+
+def _text(value: object) -> object:
+    """Numbers become text: ids are numeric in some answers and do not fit a 64-bit integer."""
+    return str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+
+
+def _utc(value: object) -> object:
+    """Times without a zone are UTC."""
+    if isinstance(value, str):
+        value = datetime.fromisoformat(value)
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    return value
+
+
+def _clean(value: object) -> object:
+    """Drop what PostgreSQL cannot store: a NUL or a lone surrogate in a label must not break a sweep."""
+    if isinstance(value, str):
+        return value.replace("\x00", "").encode("utf-8", "replace").decode("utf-8")
+    return value
+
+
+Id = Annotated[str, BeforeValidator(_text), Field(min_length=1, max_length=255)]
+Text = Annotated[str, BeforeValidator(_clean)]
+Instant = Annotated[datetime, BeforeValidator(_utc)]
+
+
+class Received(BaseModel):
+    """Something StackOne sent: unknown fields are ignored, since it may add some at any time."""
+
+    model_config = ConfigDict(extra="ignore", hide_input_in_errors=True, frozen=True)
+
+
+class StatusReason(Received):
+    """Why an account has its status."""
+
+    code: Text | None = None
+    description: Text | None = None
+    timestamp: str | None = None
+
+
+class Account(Received):
+    """A linked account. Its credentials and setup information are never read, let alone kept."""
+
+    id: Id
+    provider: Text = Field(validation_alias=AliasChoices("provider", "connector"))
+    status: Text
+    owner_id: Text | None = Field(default=None, validation_alias=AliasChoices("origin_owner_id", "owner_id"))
+    owner_name: Text | None = Field(default=None, validation_alias=AliasChoices("origin_owner_name", "owner_name"))
+    username: Text | None = Field(default=None, validation_alias=AliasChoices("origin_username", "username"))
+    status_reasons: tuple[StatusReason, ...] | None = None
+    label: Text | None = None
+    type: Text | None = None
+    created_at: Instant | None = None
+    updated_at: Instant
+    project_id: str | None = None
+
+
+class ConnectSession(Received):
+    """A minted connect session. There is no expiry in it: whoever asked computes it."""
+
+    id: Id
+    token: SecretStr
+    auth_link_url: SecretStr
+
+
+class ConnectionAttempt(Received):
+    """The last OAuth attempt of a session."""
+
+    status: str | None = None
+    account_id: str | None = Field(default=None, validation_alias=AliasChoices("account_secure_id"))
+
+
+class AuthenticatedSession(Received):
+    """A session looked up by its token."""
+
+    id: Id
+    origin_owner_id: Text
+    latest_connection_attempt: ConnectionAttempt | None = None
+
+
+@dataclass(frozen=True)
+class ConnectSessionRequest:
+    """Everything StackOne documents for POST /connect_sessions, and nothing else.
+
+    `provider_version` is deprecated there and can make the call fail; `integration_id` is an alias of
+    `connector_profile_id`. Neither exists here, so neither can be sent.
+    """
+
+    origin_owner_id: str
+    origin_owner_name: str
+    origin_username: str | None = None
+    provider: str | None = None
+    categories: tuple[Category, ...] | None = None
+    account_id: str | None = None
+    multiple: bool | None = None
+    expires_in: int | None = None
+    metadata: Mapping[str, Any] | None = field(default=None, repr=False)
+    label: str | None = None
+    type: SessionType | None = None
+    connector_profile_id: str | None = None
+
+    def body(self) -> dict[str, Any]:
+        """Return the JSON body; absent fields are left out rather than sent as null."""
+        values = {
+            "origin_owner_id": self.origin_owner_id,
+            "origin_owner_name": self.origin_owner_name,
+            "origin_username": self.origin_username,
+            "provider": self.provider,
+            "categories": [category.value for category in self.categories] if self.categories else None,
+            "account_id": self.account_id,
+            "multiple": self.multiple,
+            "expires_in": self.expires_in,
+            "metadata": dict(self.metadata) if self.metadata is not None else None,
+            "label": self.label,
+            "type": self.type.value if self.type else None,
+            "connector_profile_id": self.connector_profile_id,
+        }
+        return {name: value for name, value in values.items() if value is not None}

@@ -1,0 +1,1 @@
+"""Keeping the store equal to StackOne: hints come in, due accounts are read again."""

@@ -1,0 +1,108 @@
+"""The record of sweeps: asked for by anybody, carried out by who holds the lease, resumed where a crash left them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.leases import Lease, held
+from app.linked_accounts.store import take_read_ticket
+from app.sync.tables import sweeps
+
+_S = sweeps.c
+_UNFINISHED = ("running", "requested")
+# An interrupted sweep is taken up again, but not for ever.
+_RESUMED_WITHIN = timedelta(hours=24)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One sweep as recorded."""
+
+    id: int
+    state: str
+    requested_by: str
+    requested_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    max_removal_percent: float | None
+    start_ticket: int | None
+    next_page: int
+    complete: bool | None
+    last_suspect: str | None
+    listed: int
+    added: int
+    changed: int
+    removed: int
+    suspects: int
+    reason: str | None
+
+    @property
+    def drift(self) -> int:
+        """How many accounts the store had wrong."""
+        return self.added + self.changed + self.removed
+
+
+_FIELDS = tuple(_S[name] for name in Sweep.__dataclass_fields__)
+
+
+async def unfinished(connection: AsyncConnection) -> Sweep | None:
+    """Return the sweep that runs, was interrupted or waits."""
+    query = sa.select(*_FIELDS).where(_S.state.in_(_UNFINISHED)).order_by(_S.state.desc(), _S.id).limit(1)
+    row = (await connection.execute(query)).one_or_none()
+    return Sweep(*row) if row is not None else None
+
+
+async def recent(connection: AsyncConnection, limit: int) -> Sequence[Sweep]:
+    """Return the newest finished sweeps, newest first."""
+    query = sa.select(*_FIELDS).where(_S.finished_at.is_not(None)).order_by(_S.id.desc()).limit(limit)
+    return [Sweep(*row) for row in await connection.execute(query)]
+
+
+async def request(
+    connection: AsyncConnection, *, by: str, now: datetime, max_removal_percent: float | None
+) -> tuple[Sweep, bool]:
+    """Ask for a sweep; return it, or the unfinished one in its place, and whether it is new."""
+    known = await unfinished(connection)
+    if known is not None:
+        return known, False
+    values = {"state": "requested", "requested_by": by, "requested_at": now, "max_removal_percent": max_removal_percent}
+    row = (await connection.execute(sa.insert(sweeps).values(values).returning(*_FIELDS))).one()
+    return Sweep(*row), True
+
+
+async def begin(
+    connection: AsyncConnection, lease: Lease, *, by: str, now: datetime, max_removal_percent: float | None
+) -> Sweep:
+    """Take up the unfinished sweep, or begin a new one."""
+    await held(connection, lease)
+    sweep = await unfinished(connection)
+    if sweep is not None and sweep.started_at is not None and abs(now - sweep.started_at) > _RESUMED_WITHIN:
+        reason = "interrupted, and not taken up again for a day"
+        await _write(connection, sweep.id, {"state": "failed", "finished_at": now, "reason": reason})
+        sweep = await unfinished(connection)
+    if sweep is None:
+        sweep, _ = await request(connection, by=by, now=now, max_removal_percent=max_removal_percent)
+    values: dict[str, Any] = {}
+    if max_removal_percent is not None:
+        values["max_removal_percent"] = max_removal_percent
+    if sweep.state == "requested":
+        ticket = await take_read_ticket(connection)
+        values |= {"state": "running", "started_at": now, "start_ticket": ticket}
+    if values:
+        await _write(connection, sweep.id, values)
+    row = (await connection.execute(sa.select(*_FIELDS).where(_S.id == sweep.id))).one()
+    return Sweep(*row)
+
+
+async def record(connection: AsyncConnection, lease: Lease, sweep_id: int, values: Mapping[str, Any]) -> None:
+    """Write progress down, in the transaction of the work it stands for. Raises LeaseLost if another has taken over."""
+    await held(connection, lease)
+    await _write(connection, sweep_id, values)
+
+
+async def _write(connection: AsyncConnection, sweep_id: int, values: Mapping[str, Any]) -> None:
+    await connection.execute(sa.update(sweeps).where(_S.id == sweep_id).values(**values))

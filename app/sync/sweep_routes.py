@@ -1,0 +1,64 @@
+"""Sweeps over HTTP: ask for one, and see how they went."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+
+from app.dependencies import RuntimeDep, requires
+from app.errors import InsufficientScope
+from app.identity.caller import Scope, Service
+from app.linked_accounts.store import count_due_of_all_owners
+from app.linked_accounts.swept import count_known
+from app.problems import documented
+from app.sync import runs
+from app.sync.schemas import SweepAccepted, SweepOut, SweepRequest, SyncStatus
+
+service = APIRouter(prefix="/v1/sync", tags=["service"])
+
+_RUNS_SHOWN = 10
+
+
+async def _sync_writer(caller: Annotated[Service, Depends(requires(Scope.SYNC_WRITE))]) -> Service:
+    if caller.owner_ids is not None:
+        raise InsufficientScope(Scope.SYNC_WRITE, "a sweep covers every owner; this credential is limited to some")
+    return caller
+
+
+SyncWriter = Annotated[Service, Depends(_sync_writer)]
+
+
+@service.post(
+    "",
+    status_code=202,
+    summary="Ask for a sweep: everything at StackOne is compared with the store, and the store put right",
+    responses=documented(401, 403, 413, 422, 429, 503),
+)
+async def request_sweep(  # noqa: D103
+    caller: SyncWriter, runtime: RuntimeDep, body: SweepRequest | None = None
+) -> SweepAccepted:
+    percent = body.max_removal_percent if body else None
+    async with runtime.database.transaction() as connection:
+        sweep, started = await runs.request(
+            connection, by=caller.actor, now=runtime.clock.now(), max_removal_percent=percent
+        )
+    runtime.sweep_requested.set()
+    return SweepAccepted(**SweepOut.of(sweep).model_dump(), started=started)
+
+
+@service.get("", summary="See how the store stands against StackOne", responses=documented(401, 403, 429, 503))
+async def get_sync(_caller: SyncWriter, runtime: RuntimeDep) -> SyncStatus:  # noqa: D103
+    async with runtime.database.reading() as connection:
+        current = await runs.unfinished(connection)
+        last = await runs.recent(connection, _RUNS_SHOWN)
+        accounts = await count_known(connection)
+        due = await count_due_of_all_owners(connection)
+    return SyncStatus.model_validate(
+        {
+            "state": current.state if current else "idle",
+            "current": SweepOut.of(current) if current else None,
+            "last_runs": [SweepOut.of(sweep) for sweep in last],
+            "accounts": accounts,
+            "due": due,
+            "drift": last[0].drift if last else None,
+        }
+    )

@@ -1,0 +1,96 @@
+/** What can go wrong between a page and the broker, named by what the page should do next. */
+
+import type { components } from "./broker-api";
+
+type ProblemDocument = components["schemas"]["Problem"];
+
+export type ProblemKind =
+  | "signed_out" // 401, also with a renewed token: sign in again
+  | "forbidden" // 403: policy says no
+  | "not_found" // 404: gone, or never this user's
+  | "conflict" // 409: it changed meanwhile
+  | "invalid" // 4xx: this page asked for something impossible
+  | "too_many" // 429: wait
+  | "unavailable" // 503: a neighbour is away, wait
+  | "misconfigured" // 502: the operator has to act
+  | "broken" // any other answer
+  | "offline" // no answer at all
+  | "too_slow" // no answer in time
+  | "not_saved" // the Hub reported success, StackOne shows no change
+  | "not_confirmed" // the Hub reported success, StackOne knows no such account of this user
+  | "refused" // StackOne keeps refusing fresh sessions
+  | "hub_crashed"; // the Hub could not be loaded or threw
+
+const PASSING: ReadonlySet<ProblemKind> = new Set(["too_many", "unavailable", "offline", "too_slow"]);
+
+export class ConnectProblem extends Error {
+  readonly kind: ProblemKind;
+  /** What the broker wants a person to know; never input, never a secret. */
+  readonly detail: string | null;
+  /** What support needs to find the request in the broker's log. */
+  readonly requestId: string | null;
+  /** Seconds that the broker asked to wait. */
+  readonly retryAfter: number | null;
+
+  constructor(
+    kind: ProblemKind,
+    more: { detail?: string | null; requestId?: string | null; retryAfter?: number | null } = {},
+  ) {
+    super(more.detail ?? kind);
+    this.name = "ConnectProblem";
+    this.kind = kind;
+    this.detail = more.detail ?? null;
+    this.requestId = more.requestId ?? null;
+    this.retryAfter = more.retryAfter ?? null;
+  }
+
+  /** Whether the same call may well work a little later. */
+  get passes(): boolean {
+    return PASSING.has(this.kind);
+  }
+}
+
+/** Reads a refusal; whatever stands in the way may have answered instead of the broker, so nothing is assumed. */
+export async function problemFrom(response: Response): Promise<ConnectProblem> {
+  let document: Partial<ProblemDocument> = {};
+  try {
+    const body: unknown = await response.json();
+    if (typeof body === "object" && body !== null) document = body;
+  } catch {
+    // A proxy's HTML page; the status says enough.
+  }
+  const fields = Array.isArray(document.errors) ? document.errors.map((error) => error.message).join("; ") : "";
+  return new ConnectProblem(kindOf(response.status), {
+    detail: document.detail || fields || null,
+    requestId: document.request_id ?? response.headers.get("x-request-id"),
+    retryAfter: seconds(response.headers.get("retry-after")),
+  });
+}
+
+function kindOf(status: number): ProblemKind {
+  switch (status) {
+    case 401:
+      return "signed_out";
+    case 403:
+      return "forbidden";
+    case 404:
+      return "not_found";
+    case 409:
+      return "conflict";
+    case 429:
+      return "too_many";
+    case 502:
+      return "misconfigured";
+    case 503:
+    case 504:
+      return "unavailable";
+    default:
+      return status >= 400 && status < 500 ? "invalid" : "broken";
+  }
+}
+
+function seconds(header: string | null): number | null {
+  if (header === null) return null;
+  const value = /^\d+$/.test(header.trim()) ? Number(header) : (Date.parse(header) - Date.now()) / 1000;
+  return Number.isFinite(value) ? Math.max(0, value) : null;
+}

@@ -1,0 +1,57 @@
+"""Alembic's environment: one migration at a time, and none that waits for ever."""
+
+import asyncio
+
+import sqlalchemy as sa
+from alembic import context
+from sqlalchemy.ext.asyncio import create_async_engine
+
+import app.connect_sessions.tables
+import app.identity.tables
+import app.leases
+import app.linked_accounts.tables
+import app.push.tables
+import app.sync.tables  # noqa: F401  imported for the tables they put into the metadata
+from app.database import engine_url, metadata
+from app.settings import load_database_settings
+
+# Any number; all brokers of one database must use the same one.
+_LOCK_ID = 7_316_204_418
+_LOCK_TIMEOUT = "5s"
+_STATEMENT_TIMEOUT = "10min"
+
+
+def _migrate(connection: sa.Connection) -> None:
+    is_postgresql = connection.dialect.name == "postgresql"
+    if is_postgresql:
+        # Two deployments that migrate at once take turns; the second finds nothing to do.
+        connection.execute(sa.text("SELECT pg_advisory_lock(:id)"), {"id": _LOCK_ID})
+        # A migration that cannot get its lock must fail instead of queueing every query behind it.
+        connection.execute(sa.text(f"SET lock_timeout = '{_LOCK_TIMEOUT}'"))
+        connection.execute(sa.text(f"SET statement_timeout = '{_STATEMENT_TIMEOUT}'"))
+        connection.commit()
+    context.configure(
+        connection=connection,
+        target_metadata=metadata,
+        render_as_batch=not is_postgresql,
+        transaction_per_migration=True,
+        compare_server_default=False,
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+    if is_postgresql:
+        connection.execute(sa.text("SELECT pg_advisory_unlock(:id)"), {"id": _LOCK_ID})
+        connection.commit()
+
+
+async def _run(url: str) -> None:
+    engine = create_async_engine(engine_url(url), hide_parameters=True)
+    try:
+        async with engine.connect() as connection:
+            await connection.run_sync(_migrate)
+            await connection.commit()
+    finally:
+        await engine.dispose()
+
+
+asyncio.run(_run(context.config.attributes.get("database_url") or load_database_settings().url.get_secret_value()))

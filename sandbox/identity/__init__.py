@@ -1,0 +1,6 @@
+"""An identity provider that is OpenID enough for a broker, and the server of the demo's page."""
+
+from sandbox.identity.application import create_identity_provider
+from sandbox.identity.provider import IdentityConfig, IdentityProvider
+
+__all__ = ["IdentityConfig", "IdentityProvider", "create_identity_provider"]

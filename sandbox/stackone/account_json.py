@@ -1,0 +1,67 @@
+"""How a linked account is written: v1, v2, its meta, and the payload of an event about it."""
+
+from sandbox.stackone.accounts import Account, AccountEvent
+from sandbox.stackone.connectors import connector_for
+
+_V2_NAMES = {"provider": "connector", "origin_owner_id": "owner_id", "origin_owner_name": "owner_name"}
+
+
+def account_v1(account: Account) -> dict[str, object]:
+    """Write the LinkedAccount of the documented v1 schema."""
+    return {
+        "id": account.id,
+        "provider": account.provider,
+        "provider_name": account.provider_name,
+        "status": account.status,
+        "status_reasons": account.status_reasons,
+        "origin_owner_id": account.origin_owner_id,
+        "origin_owner_name": account.origin_owner_name,
+        "origin_username": account.origin_username,
+        "credentials": account.credentials,
+        "setup_information": account.setup_information,
+        "label": account.label,
+        "type": account.type,
+        "shared": account.shared,
+        "created_at": account.created_at,
+        "updated_at": account.updated_at,
+    }
+
+
+def account_v2(account: Account) -> dict[str, object]:
+    """Write the account under the names of v2; beyond the renames its schema is inferred."""
+    renamed = {_V2_NAMES.get(name, name): value for name, value in account_v1(account).items()}
+    return renamed | {"connector_profile_id": account.connector_profile_id}
+
+
+def account_meta(account: Account) -> dict[str, object]:
+    """Write what GET /accounts/{id}/meta says."""
+    connector = connector_for(account.provider)
+    return {
+        "provider": account.provider,
+        "category": connector.category if connector else "stackone",
+        "models": dict(connector.models) if connector else {},
+    }
+
+
+def event_payload(event: AccountEvent, account: Account, project_id: str, *, with_owner: bool) -> dict[str, object]:
+    """Write the flat payload of an account event, all but `sent_at`."""
+    payload: dict[str, object] = {
+        "project_id": project_id,
+        "account_id": account.id,
+        "event": event,
+        "event_date": account.updated_at,
+        "record_type": "account",
+        # Documented as "string or number": a numeric id beyond 64 bits is where a careless reader loses digits.
+        "record_id": int(account.id) if account.id.isascii() and account.id.isdigit() else account.id,
+        "provider": account.provider,
+    }
+    if with_owner:
+        owner = {
+            "origin_owner_id": account.origin_owner_id,
+            "origin_owner_name": account.origin_owner_name,
+            "origin_username": account.origin_username,
+        }
+        payload |= {name: value for name, value in owner.items() if value is not None}
+    if account.setup_information:
+        payload["setup_information"] = dict(account.setup_information)
+    return payload

@@ -1,0 +1,134 @@
+"""The private API that the Hub calls from a browser, opened by a session token."""
+
+from typing import cast
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from sandbox.bodies import Rule, checked, read_object
+from sandbox.errors import ApiError
+from sandbox.stackone.accounts import Account
+from sandbox.stackone.connectors import Connector, connector_for
+from sandbox.stackone.forms import connector_config, redacted
+from sandbox.stackone.linking import link_submitted, offered
+from sandbox.stackone.parts import HubSession, TheProject
+from sandbox.stackone.project import Project
+from sandbox.stackone.sessions import ConnectSession
+
+router = APIRouter(prefix="/hub")
+
+_FORM_RULES = {"integration_id": Rule(), "credentials": Rule(kind="object", required=True)}
+
+
+@router.get("/settings")
+async def settings(session: HubSession, project: TheProject) -> JSONResponse:
+    """Say whether the Hub opens in edit mode."""
+    edited = project.account_edited_by(session)
+    answer: dict[str, object] = {"enabled_features": []}
+    if edited is not None:
+        answer["existing_account_id"] = edited.id
+    return JSONResponse(answer)
+
+
+@router.get("/connectors")
+async def list_connectors(session: HubSession, project: TheProject, provider: str | None = None) -> JSONResponse:
+    """List what the picker may show."""
+    integrations = [_listed(connector) for connector in project.connectors_for(session, provider)]
+    return JSONResponse({"integrations": integrations, "external_trigger_token": session.external_trigger_token})
+
+
+@router.get("/connectors/{integration_id}")
+async def get_connector(integration_id: str, session: HubSession, project: TheProject) -> JSONResponse:
+    """Describe one connector's form."""
+    return JSONResponse(connector_config(offered(project, session, integration_id), session.type))
+
+
+@router.get("/accounts/{account_id}")
+async def get_account(account_id: str, session: HubSession, project: TheProject) -> JSONResponse:
+    """Show an account to the form that edits it, secrets redacted."""
+    account = _editable(project, session, account_id)
+    connector = _connector_of(account)
+    return JSONResponse(
+        {
+            "secureId": account.id,
+            "provider": account.provider,
+            "setupInformation": account.setup_information,
+            "secrets": redacted(account.secrets),
+            "version": connector.version,
+            "authConfigKey": connector.authentication_key,
+            "environment": connector.environment,
+            "integrationId": connector.integration_id,
+        }
+    )
+
+
+@router.post("/accounts", status_code=201)
+async def submit_form(request: Request, session: HubSession, project: TheProject) -> JSONResponse:
+    """Link from a form; under an edit session this updates, whatever the form believes."""
+    body = checked(await read_object(request), _FORM_RULES)
+    connector = offered(project, session, str(body.get("integration_id") or ""))
+    if connector.uses_popup:
+        raise ApiError(400, "This connector links through its provider's page")
+    account = link_submitted(project, session, connector, cast("dict[str, object]", body["credentials"]))
+    return JSONResponse({"id": account.id, "provider": account.provider}, 201)
+
+
+@router.patch("/accounts/{account_id}")
+async def submit_edit(account_id: str, request: Request, session: HubSession, project: TheProject) -> JSONResponse:
+    """Save an edited form. Its integration_id is ignored: the Hub sends the first one of the provider."""
+    body = checked(await read_object(request), _FORM_RULES)
+    account = _editable(project, session, account_id)
+    values = cast("dict[str, object]", body["credentials"])
+    account = link_submitted(project, session, _connector_of(account), values, account_id=account.id)
+    return JSONResponse({"id": account.id, "provider": account.provider})
+
+
+@router.post("/connection_attempts", status_code=201)
+async def begin_attempt(request: Request, session: HubSession, project: TheProject) -> JSONResponse:
+    """Begin an OAuth attempt."""
+    body = checked(await read_object(request), {"token": Rule(required=True)})
+    if body["token"] != session.token:
+        raise ApiError(401, "Invalid or expired session token")
+    return JSONResponse({"id": project.attempts.begin(session).id}, 201)
+
+
+@router.get("/connection_attempts/{attempt_id}")
+async def poll_attempt(attempt_id: str, session: HubSession, project: TheProject) -> JSONResponse:
+    """Say how far an attempt is."""
+    return JSONResponse(project.attempts.of(session, attempt_id).for_the_hub())
+
+
+@router.delete("/connection_attempts/{attempt_id}", status_code=204)
+async def cancel_attempt(attempt_id: str, session: HubSession, project: TheProject) -> Response:
+    """Give an attempt up."""
+    project.attempts.cancel(project.attempts.of(session, attempt_id))
+    return Response(status_code=204)
+
+
+def _listed(connector: Connector) -> dict[str, object]:
+    return {
+        "active": connector.active,
+        "name": connector.name,
+        "provider": connector.provider,
+        "type": connector.category,
+        "version": connector.version,
+        "authentication_config_key": connector.authentication_key,
+        "environment": connector.environment,
+        "integration_id": connector.integration_id,
+        "logo_url": connector.logo,
+    }
+
+
+def _editable(project: Project, session: ConnectSession, account_id: str) -> Account:
+    # A session may edit its own owner's accounts, and only the one it names if it names one.
+    account = project.accounts.get(account_id)
+    if account.origin_owner_id != session.origin_owner_id or session.account_id not in (None, account_id):
+        raise ApiError(404, "Account not found")
+    return account
+
+
+def _connector_of(account: Account) -> Connector:
+    connector = connector_for(account.provider)
+    if connector is None:
+        raise ApiError(404, "No connector for this account")
+    return connector

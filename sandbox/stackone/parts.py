@@ -1,0 +1,40 @@
+"""What a route of the look-alike may ask for."""
+
+from typing import Annotated
+
+from fastapi import Depends, Header, Request
+
+from sandbox.errors import ApiError
+from sandbox.stackone.gate import refuse_nameless_clients
+from sandbox.stackone.project import Project
+from sandbox.stackone.sessions import ConnectSession
+
+
+async def _project(request: Request) -> Project:
+    project = request.app.state.project
+    if not isinstance(project, Project):
+        raise TypeError(project)
+    return project
+
+
+TheProject = Annotated[Project, Depends(_project)]
+
+
+async def require_api_key(
+    request: Request, project: TheProject, authorization: Annotated[str | None, Header()] = None
+) -> None:
+    """Let only the project's key through, as often as it may. Raises ApiError 401, 403 or 429."""
+    refuse_nameless_clients(request)
+    project.api_key.admit(authorization)
+    project.limits.count()
+
+
+async def _hub_session(
+    project: TheProject, x_hub_session_token: Annotated[str | None, Header()] = None
+) -> ConnectSession:
+    if not x_hub_session_token:
+        raise ApiError(401, "Missing session token")
+    return project.sessions.open(x_hub_session_token)
+
+
+HubSession = Annotated[ConnectSession, Depends(_hub_session)]

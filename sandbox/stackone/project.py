@@ -1,0 +1,100 @@
+"""One StackOne project, in memory: everything that the look-alike knows, in one object that tests can hold."""
+
+from dataclasses import dataclass
+
+import httpx2
+
+from sandbox.clock import Clock, Ticker, system_clock
+from sandbox.faults import Faults
+from sandbox.provider import Provider
+from sandbox.recording import RequestHook, RequestLog
+from sandbox.stackone.account_json import event_payload
+from sandbox.stackone.accounts import Account, AccountEvent, Accounts
+from sandbox.stackone.attempts import Attempts
+from sandbox.stackone.connectors import CONNECTORS, Connector
+from sandbox.stackone.gate import ApiKey, Limits
+from sandbox.stackone.listing import Listing
+from sandbox.stackone.sessions import ConnectSession, Sessions
+from sandbox.stackone.webhooks import Deliverer, DeliverySettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackOneConfig:
+    """What somebody who signs up with StackOne would set, plus the sandbox's own key."""
+
+    api_key: str
+    webhook_secret: str
+    sandbox_key: str
+    webhook_url: str | None = None
+    project_id: str = "connect-sandbox-10427"
+    own_url: str = "http://127.0.0.1:8100"
+    provider_url: str = "http://127.0.0.1:8300"
+    web_component: str | None = None
+    retry_delays: tuple[float, ...] = (0.5, 1, 2, 4, 8)
+
+
+class Project:
+    """The state behind every route of the look-alike."""
+
+    def __init__(
+        self,
+        config: StackOneConfig,
+        *,
+        clock: Clock = system_clock,
+        provider: Provider | None = None,
+        webhook_transport: httpx2.AsyncBaseTransport | None = None,
+        on_request: RequestHook | None = None,
+    ) -> None:
+        """Start with no accounts; `on_request` is called before each request outside /_sandbox."""
+        self.config = config
+        self.clock = clock
+        self.provider = provider or Provider(registered_origin=config.own_url)
+        self.api_key = ApiKey(config.api_key)
+        self.limits = Limits(clock)
+        self.listing = Listing()
+        self.sessions = Sessions(clock)
+        self.attempts = Attempts(clock)
+        self.accounts = Accounts(Ticker(clock), self._announce)
+        self.faults = Faults()
+        self.requests = RequestLog(hook=on_request)
+        self.webhooks = Deliverer(
+            DeliverySettings(url=config.webhook_url, secret=config.webhook_secret, retry_delays=config.retry_delays),
+            clock=clock,
+            transport=webhook_transport,
+        )
+
+    def reset(self) -> None:
+        """Go back to the moment of the start, without telling anybody."""
+        self.api_key = ApiKey(self.config.api_key)
+        self.limits = Limits(self.clock)
+        self.listing = Listing()
+        self.sessions.clear()
+        self.attempts.clear()
+        self.accounts.clear()
+        self.faults.clear()
+        self.requests.entries.clear()
+        self.webhooks.reset()
+
+    def account_edited_by(self, session: ConnectSession) -> Account | None:
+        """Return the account that a session edits: the one it names, or the one its create-vs-update key names."""
+        if session.account_id is not None:
+            return self.accounts.find(session.account_id)
+        if session.multiple or session.provider is None:
+            return None
+        return self.accounts.existing(session.origin_owner_id, session.origin_owner_name, session.provider)
+
+    def connectors_for(self, session: ConnectSession, provider: str | None = None) -> list[Connector]:
+        """Return the connectors that a session may open, inactive ones included."""
+        edited = self.accounts.find(session.account_id) if session.account_id else None
+        providers = {wanted for wanted in (provider, session.provider, edited and edited.provider) if wanted}
+        return [
+            connector
+            for connector in CONNECTORS
+            if all(connector.provider == wanted for wanted in providers)
+            and (not session.categories or connector.category in session.categories)
+            and session.connector_profile_id in (None, connector.integration_id)
+        ]
+
+    def _announce(self, event: AccountEvent, account: Account) -> None:
+        payload = event_payload(event, account, self.config.project_id, with_owner=self.webhooks.settings.with_owner)
+        self.webhooks.emit(payload)

@@ -1,0 +1,114 @@
+"""What a person does on the integrations page, and in the Hub that it opens."""
+
+import contextlib
+import re
+from collections.abc import Callable
+from typing import Any
+
+from playwright.sync_api import Locator, Page, Response, expect
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
+
+from tests.browser.house import House
+
+GOOD_KEY = "a-good-key-4711"
+
+
+class IntegrationsPage:
+    """The page of one signed-in user."""
+
+    def __init__(self, page: Page, house: House) -> None:
+        self.page = page
+        self.house = house
+        self.tokens: list[str] = []
+        self.looks = 0
+        page.on("response", self._note_session)
+
+    def sign_in(self, user: str) -> None:
+        """Choose a user on the first page."""
+        self.page.get_by_role("button", name=f"Continue as {user.capitalize()}").click()
+        expect(self.page.get_by_role("heading", name="Integrations", exact=True)).to_be_visible()
+
+    def connect(self, provider: str) -> None:
+        """Press Connect of a provider."""
+        self.page.get_by_role("button", name=f"Connect {provider}", exact=True).click()
+
+    def browse(self) -> None:
+        """Open the Hub's own picker."""
+        self.page.get_by_role("button", name="Browse all tools").click()
+
+    def pick(self, provider: str) -> None:
+        """Pick in the Hub's own list."""
+        self.page.get_by_text(provider, exact=True).click()
+
+    def account(self, name: str) -> Locator:
+        """Return the row of an account."""
+        return self.page.get_by_role("listitem").filter(has=self.page.get_by_role("heading", name=name, exact=True))
+
+    def expect_account(self, name: str, status: str) -> None:
+        """Expect a row with a status."""
+        expect(self.account(name)).to_contain_text(status)
+
+    def reconnect(self, name: str) -> None:
+        """Press Reconnect of an account."""
+        self.page.get_by_role("button", name=f"Reconnect {name}").click()
+
+    def fill_bamboohr(self, *, subdomain: str = "acme", key: str = GOOD_KEY) -> None:
+        """Fill in the form with text, a secret and a choice."""
+        self.field("Subdomain").fill(subdomain)
+        self.field("API key").fill(key)
+        self.page.get_by_role("button", name="Region").click()
+        self.page.get_by_role("button", name="Europe").click()
+
+    def field(self, label: str) -> Locator:
+        """Return an input of the Hub's form."""
+        return self.page.get_by_role("textbox", name=label)
+
+    @property
+    def hub_connect(self) -> Locator:
+        """Return the Hub's own button."""
+        return self.page.get_by_role("button", name="Connect", exact=True)
+
+    def submit(self) -> None:
+        """Press the Hub's Connect."""
+        self.hub_connect.click()
+
+    def open_popup(self) -> Page:
+        """Press the Hub's Connect and return the provider's page that it opens."""
+        with self.page.expect_popup() as opened:
+            self.hub_connect.click()
+        popup = opened.value
+        expect(popup.get_by_role("button", name="Approve")).to_be_visible()
+        return popup
+
+    def expect_news(self, text: str) -> None:
+        """Expect what the page says after it has confirmed."""
+        expect(self.page.get_by_text(text)).to_be_visible()
+
+    def expect_fresh_token(self, count: int) -> None:
+        """Expect the page to have minted this many tokens by now."""
+        self._until(lambda: len(self.tokens) >= count)
+        assert len(self.tokens) == count
+
+    def expect_looks(self, count: int) -> None:
+        """Expect the page to have asked the broker how its session stands, and to have been told."""
+        self._until(lambda: self.looks >= count)
+
+    def _until(self, is_so: Callable[[], bool]) -> None:
+        with contextlib.suppress(PlaywrightTimeout):
+            while not is_so():
+                self.page.wait_for_event("requestfinished")
+        # Not an error by itself: what was waited for may have come while nobody listened.
+        assert is_so()
+
+    def _note_session(self, response: Response) -> None:
+        if re.search(r"/v1/connect-sessions/cs_", response.url):
+            self.looks += response.ok
+        is_mint = response.request.method == "POST" and re.search(r"/v1/connect-sessions$", response.url)
+        if is_mint and response.status == 201:
+            answer: dict[str, Any] = response.json()
+            self.tokens.append(str(answer["token"]))
+
+
+def decide(popup: Page, name: str) -> None:
+    """Press Approve or Deny; the Hub may close the popup during the click."""
+    popup.get_by_role("button", name=name).click(no_wait_after=True)

@@ -1,0 +1,73 @@
+"""The documents say what the code does, and what they point at exists."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.checks.pages import DOCS, PAGES
+
+ROOT = DOCS.parent
+_LINK = re.compile(r"\]\((?!https?://|mailto:|#)([^)#\s]+)")
+
+
+def documents() -> list[Path]:
+    """Return every Markdown file that git tracks or could track."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    ).stdout.split()
+    return [ROOT / name for name in listed if (ROOT / name).is_file()]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_written_page_is_up_to_date(name: str) -> None:
+    written = (DOCS / name).read_text(encoding="utf-8")
+    assert written == PAGES[name](), f"docs/{name} is not what the code says; run: make docs"
+
+
+def test_every_link_leads_somewhere() -> None:
+    broken = [
+        f"{document.relative_to(ROOT)}: {target}"
+        for document in documents()
+        for target in _LINK.findall(document.read_text(encoding="utf-8"))
+        if not (document.parent / target).exists()
+    ]
+    assert broken == []
+
+
+def test_every_command_the_readme_names_exists() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    named = set(re.findall(r"(?:^|`)make ([a-z-]+)", readme, re.MULTILINE))
+    assert {"demo", "test"} <= named <= targets
+
+
+def test_every_secret_of_the_composition_must_be_given() -> None:
+    composition = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+    variables = re.findall(r"\$\{([^}]+)\}", composition)
+    optional = {variable for variable in variables if ":?" not in variable}
+    assert optional == {"BROKER_HTTP__ALLOWED_ORIGINS:-[]"}
+    example = (ROOT / ".env.example").read_text(encoding="utf-8")
+    for variable in variables:
+        assert f"\n{re.split(':', variable)[0]}=" in example
+
+
+def test_every_migration_and_decision_stands_in_its_order() -> None:
+    for folder, pattern in ((ROOT / "docs/adr", r"(\d{4})-"), (ROOT / "migrations/versions", r"(\d{4})_")):
+        numbers = sorted(int(found[1]) for path in folder.iterdir() if (found := re.match(pattern, path.name)))
+        assert numbers == list(range(1, len(numbers) + 1)), folder
+
+
+def test_the_image_holds_nothing_of_the_sandbox() -> None:
+    allowed = {
+        line.removeprefix("!").strip()
+        for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+        if line.startswith("!")
+    }
+    assert allowed == {"app", "migrations", "requirements.lock"}
+    assert (ROOT / ".dockerignore").read_text(encoding="utf-8").startswith("*\n")

@@ -1,0 +1,86 @@
+"""Erasing an owner: nothing personal remains, here or at StackOne, and a receipt says so."""
+
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from app.connect_sessions.upkeep import Upkeep
+from app.database import metadata
+from app.identity.caller import Scope
+from tests.support.waiting import eventually
+from tests.support.world import World, open_world
+
+pytestmark = pytest.mark.anyio
+
+
+async def everything(world: World) -> str:
+    """Return all that the database holds, as text."""
+    async with world.runtime.database.reading() as connection:
+        tables = [
+            (await connection.execute(sa.select(table))).all()
+            for table in metadata.sorted_tables
+            if table.name != "service_keys"
+        ]
+    return repr(tables)
+
+
+async def filled(world: World) -> list[str]:
+    """Have an owner leave traces everywhere."""
+    ids = [await world.link("alice", label=f"Secret label {n}") for n in range(3)]
+    for account_id in ids[:2]:
+        await world.broker.post(f"/v1/linked-accounts/{account_id}/confirm", headers=world.as_user("alice"))
+    changes = {"label": "Another label", "origin_username": "alice2@acme.example", "status": "error"}
+    await world.switch("PATCH", f"/accounts/{ids[0]}", changes)
+    await world.broker.post(f"/v1/linked-accounts/{ids[0]}/confirm", headers=world.as_user("alice"))
+    await world.broker.post("/v1/connect-sessions", headers=world.as_user("alice"), json={})
+    await world.broker.delete(f"/v1/linked-accounts/{ids[1]}", headers=world.as_user("alice"))
+    return ids
+
+
+async def erase(world: World, key: str | None = None) -> Any:
+    return await world.broker.delete("/v1/owners/org_acme", headers=world.as_service(key))
+
+
+async def test_nothing_personal_remains_and_others_keep_theirs(world: World) -> None:
+    await filled(world)
+    bobs = await world.link("bob")
+    await world.broker.post(f"/v1/linked-accounts/{bobs}/confirm", headers=world.as_user("bob"))
+    assert "Acme Inc" in await everything(world)
+    answer = await erase(world)
+    assert answer.status_code == 200, answer.text
+    receipt = answer.json()
+    assert (receipt["state"], receipt["accounts"], receipt["sessions"]) == ("complete", 3, 1)
+    assert [account.origin_owner_id for account in world.project.accounts] == ["org_globex"]
+    left = await everything(world)
+    for trace in ("org_acme", "Acme", "alice", "Secret", "Another"):
+        assert trace not in left, trace
+    again = await world.broker.get(f"/v1/erasures/{receipt['id']}", headers=world.as_service())
+    assert again.json() == receipt
+    shown = await world.broker.get(f"/v1/linked-accounts/{bobs}", headers=world.as_user("bob"))
+    assert shown.status_code == 200
+
+
+async def test_while_stackone_is_away_the_erasure_waits_and_is_then_carried_on(database_url: str) -> None:
+    async with open_world(database_url, webhooks=False, sync={"enabled": False}) as world:
+        await filled(world)
+        await world.switch("POST", "/faults", {"path": "/accounts", "times": None, "status": 500})
+        answer = await erase(world)
+        assert (answer.status_code, answer.json()["state"]) == (202, "pending")
+        await world.switch("DELETE", "/faults")
+
+        # Another process finds it and goes on.
+        async def complete() -> bool:
+            await Upkeep(world.runtime).run_once()
+            receipt = await world.broker.get(f"/v1/erasures/{answer.json()['id']}", headers=world.as_service())
+            return bool(receipt.json()["state"] == "complete")
+
+        await eventually(complete, within=15)
+        assert "Acme" not in await everything(world)
+        assert list(world.project.accounts) == []
+
+
+async def test_only_those_who_may_erase(world: World) -> None:
+    stranger = await world.create_key(Scope.OWNERS_WRITE, owners=("org_globex",))
+    reader = await world.create_key(Scope.ACCOUNTS_WRITE)
+    assert [(await erase(world, key)).status_code for key in (stranger, reader)] == [403, 403]

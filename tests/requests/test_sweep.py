@@ -1,0 +1,261 @@
+"""The sweep: whatever was missed, and however StackOne lists, the store is put right and nothing is lost."""
+
+import asyncio
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from app.errors import Unavailable, UpstreamRejected
+from app.identity.caller import Scope
+from app.leases import LeaseLost, acquire
+from app.linked_accounts.tables import account_events, linked_accounts
+from app.sync import runs
+from app.sync.dry_run import dry_run
+from app.sync.runs import Sweep
+from app.sync.sweep import LEASE, run_sweep
+from tests.support.waiting import eventually
+from tests.support.world import World, open_world
+
+pytestmark = pytest.mark.anyio
+
+QUIET: dict[str, Any] = {"enabled": False, "sweep_page_size": 4, "sweep_interval_seconds": 0}
+FAST = {"requests_per_minute": 100_000, "timeout_seconds": 1, "total_timeout_seconds": 1}
+
+
+@pytest.fixture
+async def quiet(database_url: str) -> Any:
+    """Open a world in which nothing runs by itself and no webhook arrives."""
+    async with open_world(database_url, webhooks=False, sync=QUIET, stackone=FAST) as world:
+        yield world
+
+
+async def stored(world: World) -> dict[str, tuple[Any, ...]]:
+    """Return what the store holds of living accounts."""
+    c = linked_accounts.c
+    query = sa.select(c.account_id, c.owner_id, c.provider, c.status, c.label).where(
+        c.deleted_at.is_(None), c.verified_at.is_not(None)
+    )
+    async with world.runtime.database.reading() as connection:
+        return {row[0]: tuple(row[1:]) for row in await connection.execute(query)}
+
+
+def upstream(world: World) -> dict[str, tuple[Any, ...]]:
+    return {a.id: (a.origin_owner_id, a.provider, a.status, a.label) for a in world.project.accounts}
+
+
+async def sweep(world: World, percent: float | None = None) -> Sweep:
+    done = await run_sweep(world.runtime, by="test", max_removal_percent=percent)
+    assert done is not None
+    return done
+
+
+async def test_without_a_single_webhook_one_sweep_makes_the_store_equal(quiet: World) -> None:
+    ids = [await quiet.link("alice" if number % 2 else "bob", label=f"n{number}") for number in range(11)]
+    first = await sweep(quiet)
+    assert (first.state, first.listed, first.added, first.removed) == ("done", 11, 11, 0)
+    assert await stored(quiet) == upstream(quiet)
+    for account_id in ids[:3]:
+        await quiet.switch("DELETE", f"/accounts/{account_id}")
+    await quiet.switch("PATCH", f"/accounts/{ids[4]}", {"status": "error"})
+    await quiet.switch("PATCH", f"/accounts/{ids[5]}", {"origin_owner_id": "org_else"})
+    await quiet.link("alice")
+    second = await sweep(quiet)
+    assert (second.added, second.changed, second.removed, second.suspects) == (1, 2, 3, 3)
+    assert await stored(quiet) == upstream(quiet)
+    third = await sweep(quiet)
+    assert (third.listed, third.drift) == (9, 0)
+
+
+@pytest.mark.parametrize(
+    "listing",
+    [
+        {"envelope": True},
+        {"names": "v2"},
+        {"envelope": True, "names": "v2", "first_page": 0},
+        {"first_page": 0},
+        {"repeat_rows": True},
+        {"max_page_size": 3},
+        {"max_page_size": 1, "first_page": 0, "repeat_rows": True},
+    ],
+)
+async def test_every_shape_of_listing_is_read_to_its_end(quiet: World, listing: dict[str, Any]) -> None:
+    for _ in range(10):
+        await quiet.link()
+    await sweep(quiet)
+    gone = await quiet.link()
+    await sweep(quiet)
+    await quiet.switch("DELETE", f"/accounts/{gone}")
+    await quiet.switch("POST", "/listing", listing)
+    done = await sweep(quiet)
+    assert (done.state, done.listed, done.removed) == ("done", 10, 1)
+    assert await stored(quiet) == upstream(quiet)
+
+
+@pytest.mark.parametrize("listing", [{"end_early": 5}, {"ignore_page": True}, {"end_early": 0}])
+async def test_half_a_list_removes_nothing(quiet: World, listing: dict[str, Any]) -> None:
+    for _ in range(10):
+        await quiet.link()
+    await sweep(quiet)
+    await quiet.switch("POST", "/listing", listing)
+    for percent in (None, 100):
+        await sweep(quiet, percent)
+        assert await stored(quiet) == upstream(quiet)
+
+
+async def test_the_brake_stops_a_mass_removal_and_says_how_to_override(quiet: World) -> None:
+    ids = [await quiet.link() for _ in range(10)]
+    await sweep(quiet)
+    for account_id in ids[:6]:
+        await quiet.switch("DELETE", f"/accounts/{account_id}")
+    stopped = await sweep(quiet)
+    assert (stopped.state, stopped.removed, len(await stored(quiet))) == ("stopped", 0, 10)
+    assert "--max-removal-percent" in (stopped.reason or "")
+    assert await quiet.received("GET", f"/accounts/{ids[0]}") == []
+    done = await sweep(quiet, 100)
+    assert (done.state, done.removed) == ("done", 6)
+    assert await stored(quiet) == upstream(quiet)
+
+
+async def test_a_cut_page_leaves_the_sweep_unfinished_and_the_next_run_goes_on_from_there(quiet: World) -> None:
+    ids = [await quiet.link() for _ in range(12)]
+    await sweep(quiet)
+    await quiet.switch("DELETE", f"/accounts/{ids[0]}")
+    real = quiet.runtime.stackone.list_accounts
+    asked: list[int] = []
+
+    async def cut_at_two(*, page: int, page_size: int, **_use: Any) -> Any:
+        asked.append(page)
+        if page == 2:
+            raise Unavailable("cut", retry_after=0)
+        return await real(page=page, page_size=page_size)
+
+    quiet.runtime.stackone.list_accounts = cut_at_two  # type: ignore[method-assign]
+    with pytest.raises(Unavailable):
+        await sweep(quiet)
+    assert len(await stored(quiet)) == 12
+    asked.clear()
+
+    async def whole(*, page: int, page_size: int, **_use: Any) -> Any:
+        asked.append(page)
+        return await real(page=page, page_size=page_size)
+
+    quiet.runtime.stackone.list_accounts = whole  # type: ignore[method-assign]
+    done = await sweep(quiet)
+    assert asked[0] == 2
+    assert (done.state, done.removed) == ("done", 1)
+    assert await stored(quiet) == upstream(quiet)
+
+
+async def test_a_page_with_an_unreadable_row_removes_nothing_and_the_rest_is_taken(quiet: World) -> None:
+    ids = [await quiet.link() for _ in range(10)]
+    await sweep(quiet)
+    await quiet.switch("DELETE", f"/accounts/{ids[0]}")
+    fresh = await quiet.link()
+    real = quiet.runtime.stackone.list_accounts
+
+    async def holed(*, page: int, page_size: int, **_use: Any) -> Any:
+        if page == 2:
+            raise UpstreamRejected("StackOne's answer is not a readable Account")
+        return await real(page=page, page_size=page_size)
+
+    quiet.runtime.stackone.list_accounts = holed  # type: ignore[method-assign]
+    done = await sweep(quiet)
+    assert (done.state, done.removed) == ("stopped", 0)
+    assert ids[0] in await stored(quiet)
+    assert fresh in await stored(quiet) or done.listed < 10
+
+
+async def test_a_sweep_of_what_is_unchanged_writes_no_news(quiet: World) -> None:
+    for _ in range(9):
+        await quiet.link()
+    await sweep(quiet)
+    async with quiet.runtime.database.reading() as connection:
+        before = (await connection.execute(sa.select(sa.func.count()).select_from(account_events))).scalar_one()
+    assert (await sweep(quiet)).drift == 0
+    async with quiet.runtime.database.reading() as connection:
+        after = (await connection.execute(sa.select(sa.func.count()).select_from(account_events))).scalar_one()
+    assert before == after == 9
+
+
+async def test_a_sweeper_that_lost_its_lease_writes_nothing_more(quiet: World) -> None:
+    for _ in range(8):
+        await quiet.link()
+    database = quiet.runtime.database
+    real = quiet.runtime.stackone.list_accounts
+
+    async def usurped(*, page: int, page_size: int, **_use: Any) -> Any:
+        answer = await real(page=page, page_size=page_size)
+        if page == 2:
+            async with database.transaction() as connection:
+                await connection.execute(sa.text("UPDATE leases SET expires_at_ms = 0"))
+                assert await acquire(connection, LEASE, "another", seconds=60) is not None
+        return answer
+
+    quiet.runtime.stackone.list_accounts = usurped  # type: ignore[method-assign]
+    with pytest.raises(LeaseLost):
+        await sweep(quiet)
+    assert len(await stored(quiet)) == 4
+    assert await run_sweep(quiet.runtime, by="test") is None
+
+
+async def test_one_of_many_gets_the_lease_and_fences_only_grow(quiet: World) -> None:
+    database = quiet.runtime.database
+    fences: list[int] = []
+    for round_number in range(10):
+
+        async def contend(number: int, turn: int = round_number) -> int | None:
+            async with database.transaction() as connection:
+                lease = await acquire(connection, "contended", f"h{turn}-{number}", seconds=30)
+            return lease.fence if lease else None
+
+        won = [fence for fence in await asyncio.gather(*(contend(number) for number in range(8))) if fence]
+        assert len(won) == 1
+        fences += won
+        async with database.transaction() as connection:
+            await connection.execute(sa.text("UPDATE leases SET expires_at_ms = 0"))
+    assert fences == sorted(set(fences))
+
+
+async def test_a_dry_run_tells_the_same_and_writes_nothing(quiet: World) -> None:
+    ids = [await quiet.link() for _ in range(9)]
+    await sweep(quiet)
+    await quiet.switch("DELETE", f"/accounts/{ids[0]}")
+    await quiet.switch("PATCH", f"/accounts/{ids[1]}", {"status": "error"})
+    await quiet.link()
+    before = await stored(quiet)
+    told = await dry_run(quiet.runtime, max_removal_percent=None, listener=lambda _found: None)
+    assert (told.added, told.changed, told.removed, told.complete) == (1, 1, 1, True)
+    assert await stored(quiet) == before
+    done = await sweep(quiet)
+    assert (done.added, done.changed, done.removed) == (1, 1, 1)
+
+
+async def test_a_service_asks_for_a_sweep_and_sees_how_it_went(database_url: str) -> None:
+    async with open_world(database_url, webhooks=False, sync={"sweep_interval_seconds": 0}) as world:
+        account_id = await world.link()
+        asked = await world.broker.post("/v1/sync", headers=world.as_service())
+        assert (asked.status_code, asked.json()["started"]) == (202, True)
+
+        async def done() -> Any:
+            answer = await world.broker.get("/v1/sync", headers=world.as_service())
+            body = answer.json()
+            return body["state"] == "idle" and body
+
+        status = await eventually(done, within=10)
+        assert (status["last_runs"][0]["state"], status["drift"], status["accounts"]) == ("done", 1, 1)
+        assert list(await stored(world)) == [account_id]
+        limited = await world.create_key(Scope.SYNC_WRITE, owners=("org_acme",))
+        reader = await world.create_key(Scope.EVENTS_READ)
+        for key in (limited, reader):
+            refused = await world.broker.post("/v1/sync", headers=world.as_service(key))
+            assert refused.status_code == 403
+
+
+async def test_asking_twice_is_one_sweep(quiet: World) -> None:
+    first, second = [(await quiet.broker.post("/v1/sync", headers=quiet.as_service())).json() for _ in range(2)]
+    assert (first["started"], second["started"], first["id"] == second["id"]) == (True, False, True)
+    async with quiet.runtime.database.reading() as connection:
+        waiting = await runs.unfinished(connection)
+    assert waiting is not None
+    assert (await sweep(quiet)).id == waiting.id

@@ -1,0 +1,50 @@
+"""What a verified caller may do."""
+
+import pytest
+
+from app.errors import InsufficientScope
+from app.identity.caller import EndUser, Scope, Service
+
+
+def service(*scopes: Scope, owners: set[str] | None = None) -> Service:
+    return Service("abc", "billing", frozenset(scopes), None if owners is None else frozenset(owners), "key")
+
+
+def test_actors_name_the_kind_of_caller() -> None:
+    assert EndUser("https://idp", "u-1", "acme", "Acme", None, {}).actor == "user:u-1"
+    assert service().actor == "service:abc"
+
+
+def test_a_scope_is_exactly_itself() -> None:
+    service(Scope.ACCOUNTS_READ).require(Scope.ACCOUNTS_READ)
+    for scope in set(Scope) - {Scope.ACCOUNTS_READ}:
+        with pytest.raises(InsufficientScope) as refusal:
+            service(Scope.ACCOUNTS_READ).require(scope)
+        assert refusal.value.scope == scope
+
+
+def test_no_scope_allows_nothing() -> None:
+    for scope in Scope:
+        with pytest.raises(InsufficientScope):
+            service().require(scope)
+
+
+def test_owners_limit_a_service() -> None:
+    limited = service(Scope.ACCOUNTS_READ, owners={"acme"})
+
+    limited.require(Scope.ACCOUNTS_READ)
+    limited.require(Scope.ACCOUNTS_READ, "acme")
+    service(Scope.ACCOUNTS_READ).require(Scope.ACCOUNTS_READ, "anybody")
+    for owner_id in ("globex", "", "ACME", "acme "):
+        with pytest.raises(InsufficientScope):
+            limited.require(Scope.ACCOUNTS_READ, owner_id)
+    with pytest.raises(InsufficientScope):
+        service(Scope.ACCOUNTS_READ, owners=set()).require(Scope.ACCOUNTS_READ, "acme")
+
+
+def test_the_refusal_of_an_owner_names_no_owner() -> None:
+    with pytest.raises(InsufficientScope) as refusal:
+        service(Scope.ACCOUNTS_READ, owners={"acme"}).require(Scope.ACCOUNTS_READ, "globex")
+
+    assert "globex" not in str(refusal.value)
+    assert "acme" not in str(refusal.value)

@@ -1,0 +1,139 @@
+"""Which published keys may verify what."""
+
+import json
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from app.identity.jwks import KeySet, UnusableKeySet, parse_key_set
+from tests.support.tokens import SigningKey, ec_key, ed_key, rsa_key, segment
+
+
+def key_set(*keys: object, algorithms: tuple[str, ...] = ("RS256",)) -> KeySet:
+    return parse_key_set(json.dumps({"keys": keys}).encode(), algorithms)
+
+
+def _private() -> dict[str, Any]:
+    numbers = rsa_key().private.private_numbers()
+    length = (numbers.d.bit_length() + 7) // 8
+    return rsa_key().jwk(d=segment(numbers.d.to_bytes(length, "big")))
+
+
+REFUSED: dict[str, Any] = {
+    "symmetric": {"kty": "oct", "kid": "rsa-1", "k": "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0", "alg": "HS256"},
+    "symmetric-claiming-rs256": {"kty": "oct", "kid": "rsa-1", "k": "c2VjcmV0", "alg": "RS256"},
+    "elliptic-curve": ec_key().jwk(),
+    "elliptic-curve-claiming-rs256": ec_key().jwk(alg="RS256"),
+    "edwards": ed_key().jwk(),
+    "for-encryption": rsa_key().jwk(use="enc"),
+    "use-null-byte": rsa_key().jwk(use="sig\x00"),
+    "key-ops-sign-only": rsa_key().jwk(key_ops=["sign"]),
+    "key-ops-text": rsa_key().jwk(key_ops="verify"),
+    "other-algorithm": rsa_key().jwk(alg="RS512"),
+    "encryption-algorithm": rsa_key().jwk(alg="RSA-OAEP"),
+    "alg-number": rsa_key().jwk(alg=1),
+    "private": _private,
+    "1024-bits": lambda: rsa_key("weak", 1024).jwk(),
+    "no-modulus": rsa_key().jwk(n=None),
+    "modulus-number": rsa_key().jwk(n=5),
+    "modulus-zero": rsa_key().jwk(n="AA"),
+    "exponent-even": rsa_key().jwk(e="Ag"),
+    "kid-number": rsa_key().jwk(kid=1),
+    "kid-too-long": rsa_key().jwk(kid="k" * 257),
+    "kty-list": rsa_key().jwk(kty=["RSA"]),
+    "kty-missing": rsa_key().jwk(kty=None),
+}
+
+
+@pytest.mark.parametrize("jwk", REFUSED.values(), ids=REFUSED.keys())
+def test_a_key_that_may_not_verify_is_left_out(jwk: Any) -> None:
+    jwk = jwk() if callable(jwk) else jwk
+    with pytest.raises(UnusableKeySet, match="no usable key"):
+        key_set(jwk)
+    beside_a_good_one = key_set(jwk, rsa_key("good").jwk())
+
+    assert beside_a_good_one.find("good", "RS256") is not None
+    assert beside_a_good_one.find(jwk["kid"] if isinstance(jwk.get("kid"), str) else "rsa-1", "RS256") is None
+
+
+ACCEPTED: dict[str, tuple[SigningKey, str]] = {
+    "RS256": (rsa_key(), "RS256"),
+    "RS384": (rsa_key(), "RS384"),
+    "RS512": (rsa_key(), "RS512"),
+    "PS256": (rsa_key(), "PS256"),
+    "PS512": (rsa_key(), "PS512"),
+    "ES256": (ec_key(), "ES256"),
+    "ES384": (ec_key("ec-384", "ES384"), "ES384"),
+    "ES512": (ec_key("ec-512", "ES512"), "ES512"),
+    "EdDSA": (ed_key(), "EdDSA"),
+    "Ed25519": (ed_key(), "Ed25519"),
+}
+
+
+@pytest.mark.parametrize("declared", [True, False], ids=["alg-declared", "alg-left-out"])
+@pytest.mark.parametrize(("key", "algorithm"), ACCEPTED.values(), ids=ACCEPTED.keys())
+def test_every_algorithm_finds_its_key(key: SigningKey, algorithm: str, *, declared: bool) -> None:
+    keys = key_set(key.jwk(alg=algorithm if declared else None, use=None), algorithms=(algorithm,))
+
+    found = keys.find(key.kid, algorithm)
+
+    assert found is not None
+    assert found.algorithm_name == algorithm
+    assert keys.find(None, algorithm) is found
+
+
+def test_a_key_is_bound_to_the_algorithm_it_declares() -> None:
+    keys = key_set(rsa_key().jwk(alg="PS256"), rsa_key("free").jwk(alg=None), algorithms=("RS256", "PS256"))
+
+    assert keys.find("rsa-1", "RS256") is None
+    assert keys.find("rsa-1", "PS256") is not None
+    assert keys.find("free", "RS256") is not None
+    assert keys.find("free", "PS256") is not None
+    assert keys.find("free", "RS512") is None
+
+
+@pytest.mark.parametrize(
+    "jwk",
+    [
+        ec_key("ec-384", "ES384").jwk(alg=None),
+        ec_key().jwk(crv="P-384"),
+        ec_key().jwk(crv=["P-256"]),
+        ec_key().jwk(x="AA"),
+    ],
+    ids=["other-curve", "curve-misnamed", "curve-list", "short-coordinate"],
+)
+def test_a_curve_that_does_not_fit_is_left_out(jwk: dict[str, Any]) -> None:
+    with pytest.raises(UnusableKeySet):
+        key_set(jwk, algorithms=("ES256",))
+
+
+def test_a_point_off_the_curve_is_left_out() -> None:
+    """An invalid curve point can leak or fake what is computed with it."""
+    with pytest.raises(UnusableKeySet):
+        key_set(ec_key().jwk(y=ec_key("ec-other").jwk()["y"]), algorithms=("ES256",))
+
+
+def test_the_coin_curve_is_not_p256() -> None:
+    coin = SigningKey("coin", "ES256K", ec.generate_private_key(ec.SECP256K1()))
+    with pytest.raises(UnusableKeySet):
+        key_set(coin.jwk(alg=None), algorithms=("ES256",))
+
+
+def test_two_keys_of_one_name_are_both_left_out() -> None:
+    keys = key_set(rsa_key().jwk(), rsa_key("rsa-2").jwk(kid="rsa-1"), rsa_key("rsa-3").jwk())
+
+    assert keys.find("rsa-1", "RS256") is None
+    assert keys.find("rsa-3", "RS256") is not None
+
+
+def test_without_kid_only_an_only_key_is_meant() -> None:
+    assert key_set(rsa_key().jwk(kid=None)).find(None, "RS256") is not None
+    assert key_set(rsa_key().jwk(), rsa_key("rsa-2").jwk()).find(None, "RS256") is None
+    assert key_set(rsa_key().jwk(), ec_key().jwk()).find(None, "RS256") is not None
+
+
+def test_a_key_without_a_name_answers_to_none() -> None:
+    assert key_set(rsa_key().jwk(kid=None)).find("rsa-1", "RS256") is None
+    with pytest.raises(UnusableKeySet):
+        key_set(rsa_key().jwk(kid=None), rsa_key("rsa-2").jwk(kid=None))

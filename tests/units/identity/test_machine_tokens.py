@@ -1,0 +1,171 @@
+"""Machine tokens at the service door, and the wall between them and users' tokens."""
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import pytest
+
+from app.errors import InsufficientScope, Unauthenticated
+from app.identity.authenticate import Authenticator, Credentials
+from app.identity.caller import Scope, Service
+from tests.support.tokens import Issuer, IssuerServer, StoppedClock, rsa_key
+
+pytestmark = pytest.mark.anyio
+
+OpenDoors = Callable[..., AbstractAsyncContextManager[Authenticator]]
+
+
+def bearer(token: str) -> Credentials:
+    return Credentials([f"Bearer {token}"], [], None, None, None)
+
+
+@pytest.fixture
+def machines(clock: StoppedClock, server: IssuerServer) -> Issuer:
+    issuer = Issuer(clock, "https://machines.example.test", audience="connect-broker-api", key=rsa_key("m-1"))
+    server.issuers.append(issuer)
+    return issuer
+
+
+async def serve(open_doors: OpenDoors, machines: Issuer, token: str, **changes: Any) -> Service:
+    async with open_doors(machine_issuers=[machines.machine_settings(**changes)]) as doors:
+        return await doors.service(bearer(token))
+
+
+async def test_a_machine_token_is_a_service(open_doors: OpenDoors, machines: Issuer) -> None:
+    token = machines.token("email", sub="batch@clients", scope="accounts:read sync:write", org_id=None)
+
+    service = await serve(open_doors, machines, token)
+
+    assert (service.credential_id, service.name, service.kind) == ("batch@clients", "batch@clients", "machine")
+    assert service.scopes == {Scope.ACCOUNTS_READ, Scope.SYNC_WRITE}
+    assert service.owner_ids is None
+    assert service.actor == "service:batch@clients"
+
+
+def spelled(value: object) -> str:
+    """Name a case; sets have no order of their own, and names must be the same in every test process."""
+    return str(sorted(value)) if isinstance(value, set) else str(value)
+
+
+@pytest.mark.parametrize(
+    ("scope", "expected"),
+    [
+        ("accounts:read", {Scope.ACCOUNTS_READ}),
+        ("openid accounts:read  events:read other:thing", {Scope.ACCOUNTS_READ, Scope.EVENTS_READ}),
+        (["accounts:read", "events:read"], {Scope.ACCOUNTS_READ, Scope.EVENTS_READ}),
+        (["accounts:read", 7, None, ["sync:write"], {"a": 1}], {Scope.ACCOUNTS_READ}),
+        ("", set()),
+        ([], set()),
+        (None, set()),
+        (7, set()),
+        ({"accounts:read": True}, set()),
+        ("accounts:*", set()),
+        ("ACCOUNTS:READ", set()),
+        ("accounts:read\nsync:write", set()),
+        ("accounts:read,sync:write", set()),
+    ],
+    ids=spelled,
+)
+async def test_scopes(scope: Any, expected: set[Scope], open_doors: OpenDoors, machines: Issuer) -> None:
+    service = await serve(open_doors, machines, machines.token(scope=scope))
+
+    assert service.scopes == expected
+
+
+async def test_scopes_under_another_name(open_doors: OpenDoors, machines: Issuer) -> None:
+    service = await serve(open_doors, machines, machines.token(permissions=["sync:write"]), scope_claim="permissions")
+
+    assert service.scopes == {Scope.SYNC_WRITE}
+
+
+@pytest.mark.parametrize(
+    ("owners", "expected"),
+    [(["acme", "globex"], {"acme", "globex"}), ("acme", {"acme"}), ("acme globex", {"acme globex"}), ([], set())],
+    ids=spelled,
+)
+async def test_owners(owners: Any, expected: set[str], open_doors: OpenDoors, machines: Issuer) -> None:
+    service = await serve(
+        open_doors, machines, machines.token(owners=owners, scope="accounts:read"), owners_claim="owners"
+    )
+
+    assert service.owner_ids == frozenset(expected)
+    with pytest.raises(InsufficientScope):
+        service.require(Scope.ACCOUNTS_READ, "initech")
+
+
+@pytest.mark.parametrize(
+    "owners", [None, [7], ["acme", None], {"acme": True}, True, "", ["acme\x00"], ["a" * 256]], ids=repr
+)
+async def test_unclear_owners_never_mean_all(owners: Any, open_doors: OpenDoors, machines: Issuer) -> None:
+    with pytest.raises(Unauthenticated):
+        await serve(open_doors, machines, machines.token(owners=owners), owners_claim="owners")
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"aud": "connect-broker"},
+        {"exp": 0},
+        {"sub": ""},
+        {"sub": None},
+        {"nonce": "n"},
+        {"iss": "https://login.example.test"},
+    ],
+    ids=str,
+)
+async def test_a_machine_token_is_checked_like_any_other(
+    claims: dict[str, Any], open_doors: OpenDoors, machines: Issuer
+) -> None:
+    with pytest.raises(Unauthenticated):
+        await serve(open_doors, machines, machines.token(scope="sync:write", **claims))
+
+
+async def test_neither_door_takes_the_tokens_of_the_other(
+    open_doors: OpenDoors, issuer: Issuer, machines: Issuer
+) -> None:
+    async with open_doors(machine_issuers=[machines.machine_settings()]) as doors:
+        with pytest.raises(Unauthenticated):
+            await doors.service(bearer(issuer.token(scope="sync:write")))
+        with pytest.raises(Unauthenticated):
+            await doors.end_user(bearer(machines.token()))
+
+
+async def test_without_machine_issuers_no_jwt_opens_the_service_door(doors: Authenticator, issuer: Issuer) -> None:
+    with pytest.raises(Unauthenticated) as refusal:
+        await doors.service(bearer(issuer.token(scope="sync:write")))
+    assert refusal.value.reason == "the token's issuer is not trusted at this door"
+
+
+async def test_one_issuer_with_two_audiences(open_doors: OpenDoors, issuer: Issuer, server: IssuerServer) -> None:
+    machine_settings = issuer.machine_settings(audiences=["machines"])
+    async with open_doors(machine_issuers=[machine_settings]) as doors:
+        user, machine = issuer.token(scope="sync:write"), issuer.token(aud="machines", scope="sync:write")
+        assert (await doors.end_user(bearer(user))).owner_id == "acme"
+        assert (await doors.service(bearer(machine))).scopes == {Scope.SYNC_WRITE}
+        with pytest.raises(Unauthenticated):
+            await doors.service(bearer(user))
+        with pytest.raises(Unauthenticated):
+            await doors.end_user(bearer(machine))
+    assert server.key_fetches == 1  # they share the keys and the cooldown
+
+
+async def test_one_issuer_with_one_audience_and_a_mark(open_doors: OpenDoors, issuer: Issuer) -> None:
+    """Auth0 marks machine tokens with gty; even one that carries an owner is no user."""
+    machine_settings = issuer.machine_settings(required_claims={"gty": "client-credentials"})
+    async with open_doors(machine_issuers=[machine_settings]) as doors:
+        user, machine = issuer.token(), issuer.token(gty="client-credentials", scope="sync:write")
+        assert (await doors.end_user(bearer(user))).owner_id == "acme"
+        assert (await doors.service(bearer(machine))).scopes == {Scope.SYNC_WRITE}
+        with pytest.raises(Unauthenticated):
+            await doors.service(bearer(user))
+        with pytest.raises(Unauthenticated) as refusal:
+            await doors.end_user(bearer(machine))
+        assert refusal.value.reason == "a machine token at the browser door"
+
+
+async def test_a_mark_means_nothing_where_audiences_tell_them_apart(open_doors: OpenDoors, issuer: Issuer) -> None:
+    """A machine's required claim may be one that users have too, as long as the audience is the wall."""
+    machine_settings = issuer.machine_settings(audiences=["machines"], required_claims={"tenant": "eu"})
+    async with open_doors(machine_issuers=[machine_settings]) as doors:
+        assert (await doors.end_user(bearer(issuer.token(tenant="eu")))).owner_id == "acme"

@@ -1,0 +1,103 @@
+"""HS256 tokens of a home-made login, and how such an issuer must not be talked into something else."""
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+
+import pytest
+
+from app.errors import Unauthenticated
+from app.identity.authenticate import Authenticator, Credentials
+from app.settings import SettingsError
+from tests.support.tokens import Issuer, IssuerServer, StoppedClock, compact, hmac_signer, rsa_key
+
+pytestmark = pytest.mark.anyio
+
+OpenDoors = Callable[..., AbstractAsyncContextManager[Authenticator]]
+SECRET = "thirty-two bytes of shared secret"
+
+
+@pytest.fixture
+def home_made(clock: StoppedClock) -> Issuer:
+    return Issuer(clock, "acme-app", secret=SECRET)
+
+
+async def enter(doors: Authenticator, token: str) -> str:
+    return (await doors.end_user(Credentials([f"Bearer {token}"], [], None, None, None))).owner_id
+
+
+async def test_an_honest_token_needs_no_request(open_doors: OpenDoors, home_made: Issuer, server: IssuerServer) -> None:
+    async with open_doors(issuers=[home_made.settings()]) as doors:
+        assert await enter(doors, home_made.token()) == "acme"
+        assert await enter(doors, home_made.token_with_header("kid", "typ")) == "acme"
+        assert await enter(doors, home_made.token_with_header(kid="anything")) == "acme"
+        assert doors.issuers_status() == []
+    assert server.requests == []
+
+
+FORGERIES: dict[str, Callable[[Issuer], str]] = {
+    "other-secret": lambda i: compact(i.header(), i.claims(), hmac_signer(b"another secret of 32 bytes length")),
+    "empty-secret": lambda i: compact(i.header(), i.claims(), hmac_signer(b"")),
+    "secret-with-newline": lambda i: compact(i.header(), i.claims(), hmac_signer(SECRET.encode() + b"\n")),
+    "secret-in-base64": lambda i: compact(i.header(), i.claims(), hmac_signer(b"dGhpcnR5LXR3byBieXRlcw==")),
+    "hs512-not-configured": lambda i: compact(
+        i.header(alg="HS512"), i.claims(), hmac_signer(SECRET.encode(), "sha512")
+    ),
+    "hs512-digest-as-hs256": lambda i: compact(i.header(), i.claims(), hmac_signer(SECRET.encode(), "sha512")),
+    "none": lambda i: compact(i.header(alg="none"), i.claims(), i.sign),
+    "rs256": lambda i: compact(i.header(alg="RS256"), i.claims(), rsa_key("attacker").sign),
+    "rs256-with-jwk": lambda i: compact(
+        i.header(alg="RS256", jwk=rsa_key("attacker").jwk()), i.claims(), rsa_key("attacker").sign
+    ),
+    "truncated-signature": lambda i: i.token()[:-2],
+    "half-signature": lambda i: i.token()[:-22],
+    "wrong-audience": lambda i: i.token(aud="other"),
+    "expired": lambda i: i.token(exp=i.now - 31),
+    "no-exp": lambda i: i.token("exp"),
+}
+
+
+@pytest.mark.parametrize("forge", FORGERIES.values(), ids=FORGERIES.keys())
+async def test_a_forged_token_is_refused(
+    forge: Callable[[Issuer], str], open_doors: OpenDoors, home_made: Issuer
+) -> None:
+    async with open_doors(issuers=[home_made.settings()]) as doors:
+        with pytest.raises(Unauthenticated):
+            await enter(doors, forge(home_made))
+
+
+async def test_secret_and_public_keys_of_two_issuers_do_not_mix(
+    open_doors: OpenDoors, home_made: Issuer, issuer: Issuer
+) -> None:
+    async with open_doors(issuers=[home_made.settings(), issuer.settings()]) as doors:
+        assert await enter(doors, home_made.token()) == "acme"
+        assert await enter(doors, issuer.token()) == "acme"
+        for forged in (
+            compact(home_made.header(), issuer.claims(), home_made.sign),
+            compact(issuer.header(), home_made.claims(), issuer.sign),
+            compact(issuer.header(alg="HS256"), issuer.claims(), hmac_signer(issuer.key.public_pem())),
+        ):
+            with pytest.raises(Unauthenticated):
+                await enter(doors, forged)
+
+
+@pytest.mark.parametrize(
+    ("secret", "algorithms", "mistake"),
+    [
+        (SECRET, ["HS256", "HS512"], "the secret must have at least 64 bytes for HS512"),
+        (SECRET, ["HS384"], "the secret must have at least 48 bytes for HS384"),
+        (rsa_key().public_pem().decode(), ["HS256"], "the secret looks like a public key or certificate"),
+    ],
+    ids=["short-for-hs512", "short-for-hs384", "public-key"],
+)
+async def test_an_unfit_secret_is_a_mistake_at_start(
+    secret: str, algorithms: list[str], mistake: str, open_doors: OpenDoors, home_made: Issuer, issuer: Issuer
+) -> None:
+    broken = home_made.settings(secret=secret, algorithms=algorithms)
+
+    with pytest.raises(SettingsError) as refusal:
+        async with open_doors(issuers=[issuer.settings(), broken]):
+            pass
+
+    (told,) = refusal.value.mistakes
+    assert told.startswith(f"BROKER_IDENTITY__ISSUERS[1]: {mistake}")
+    assert secret not in told

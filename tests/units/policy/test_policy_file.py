@@ -1,0 +1,107 @@
+"""A broken policy file stops the start, and names line and rule."""
+
+from pathlib import Path
+
+import pytest
+
+from app.connect_sessions.policy import Policy
+from app.connect_sessions.policy_file import parse_policy, read_policy
+from app.settings import SettingsError
+
+GOOD = '[[rule]]\nname = "all"\nowners = ["*"]\nproviders = ["*"]\n'
+
+
+def mistakes_of(text: str) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        parse_policy(text)
+    return list(caught.value.mistakes)
+
+
+def test_a_good_file_is_read_in_order_with_its_lines() -> None:
+    policy = parse_policy(f'# who may open what\n\n[[rule]]\nname = "no"\nowners = ["x"]\ndeny = true\n\n{GOOD}')
+    assert policy.rules is not None
+    assert [(rule.name, rule.line) for rule in policy.rules] == [("no", 3), ("all", 8)]
+
+
+@pytest.mark.parametrize(
+    ("text", "mistake"),
+    [
+        ('[[rule]]\nname = "a\n', "policy: is not valid TOML: "),
+        ("", "policy: has no [[rule]], so that nobody could open anything"),
+        ("rule = 7", "policy, line 1: has no [[rule]], so that nobody could open anything"),
+        (GOOD + "\n[other]\nx = 1\n", "policy, line 6: unknown key 'other'; there are [groups] and [[rule]]"),
+        ("\ndefault = 1\n" + GOOD, "policy, line 2: unknown key 'default'; there are [groups] and [[rule]]"),
+        ("groups = 1\n" + GOOD, "policy, line 1: [groups] is a table of lists of owner ids"),
+        ('[groups]\na = ["o"]\nb = []\n' + GOOD, "policy, line 3: group 'b' must be a list of one or more owner ids"),
+        ("[groups]\nb = [1]\n" + GOOD, "policy, line 2: group 'b' must be a list of one or more owner ids"),
+        ('[[rule]]\nowners = ["*"]\ndeny = true\n', "policy, line 1, rule number 1: name: Field required"),
+        (GOOD.replace("providers", "provider"), 'policy, line 4, rule "all": provider: unknown key; a rule has name'),
+        (
+            GOOD.replace('["*"]\nproviders', "[]\nproviders"),
+            'policy, line 3, rule "all": owners: ',
+        ),
+        (GOOD.replace('owners = ["*"]', 'owners = "*"'), 'policy, line 3, rule "all": owners: '),
+        (GOOD.replace('owners = ["*"]', "owners = [7]"), 'policy, line 3, rule "all": owners: '),
+        (GOOD + "multiple = 1\n", 'policy, line 5, rule "all": multiple: Input should be a valid boolean'),
+        (GOOD + 'multiple = "yes"\n', 'policy, line 5, rule "all": multiple: Input should be a valid boolean'),
+        (GOOD + "session_lifetime = 5\n", 'policy, line 5, rule "all": session_lifetime: '),
+        (GOOD + 'session_lifetime = "600"\n', 'policy, line 5, rule "all": session_lifetime: '),
+        (GOOD + "max_accounts_per_provider = 0\n", 'policy, line 5, rule "all": max_accounts_per_provider: '),
+        (GOOD + "max_accounts_per_provider = true\n", 'policy, line 5, rule "all": max_accounts_per_provider: '),
+        (GOOD + 'categories = ["hirs"]\n', 'policy, line 5, rule "all": categories: '),
+        (GOOD + 'door = "window"\n', 'policy, line 5, rule "all": door: '),
+        (GOOD + "[rule.claims]\nplan = 1.5\n", 'policy, line 5, rule "all": claims: '),
+        (GOOD + "claims = {}\n", 'policy, line 5, rule "all": claims: '),
+        (GOOD + 'groups = ["x"]\n', "policy, line 5, rule \"all\": there is no group 'x'"),
+        (GOOD + "deny = true\n", 'policy, line 4, rule "all": a rule that denies allows nothing; leave this out'),
+        (GOOD + "deny = false\n", 'policy, line 5, rule "all": deny: '),
+        ('[[rule]]\nname = "r"\nproviders = ["x"]\n', 'policy, line 1, rule "r": says nobody; '),
+        ('[[rule]]\nname = "r"\nowners = ["x"]\nmultiple = true\n', 'policy, line 1, rule "r": allows nothing; '),
+        ("[[rule]]\n" + GOOD, "policy, line 1, rule number 1: name: Field required"),
+        (
+            '[[rule]]\nname = "a"\nowners = ["x"]\ndeny = true\n' * 2,
+            'policy, line 6, rule "a": another rule has this name, line 1',
+        ),
+        (
+            GOOD + '[[rule]]\nname = "late"\nowners = ["x"]\ndeny = true\n',
+            'policy, line 5, rule "late": is never reached: rule "all", line 1 matches everybody',
+        ),
+    ],
+)
+def test_a_mistake_names_line_and_rule(text: str, mistake: str) -> None:
+    assert mistakes_of(text)[0].startswith(mistake)
+
+
+def test_the_line_of_broken_toml_is_told() -> None:
+    assert "line 2" in mistakes_of('[[rule]]\nname = "a\n')[0]
+
+
+def test_all_mistakes_come_at_once() -> None:
+    found = mistakes_of(GOOD + 'multiple = 1\nauth_links = 2\n[[rule]]\nname = "b"\nownrs = ["x"]\n')
+    assert len(found) == 3
+    assert [mistake.partition(":")[0] for mistake in found] == [
+        'policy, line 5, rule "all"',
+        'policy, line 6, rule "all"',
+        'policy, line 9, rule "b"',
+    ]
+
+
+def test_a_header_inside_a_text_is_no_rule() -> None:
+    text = '[[rule]]\nname = """\n[[rule]]\nx"""\nowners = ["x"]\ndeny = true\n' + GOOD + "nonsense = 1\n"
+    assert mistakes_of(text)[0].startswith('policy, line 11, rule "all": nonsense: unknown key')
+
+
+def test_no_mistake_quotes_a_value() -> None:
+    assert "canary" not in "".join(mistakes_of(GOOD + 'session_lifetime = "canary"\ndoor = "canary"\n'))
+
+
+def test_a_file_that_cannot_be_read_is_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="cannot be read"):
+        read_policy(tmp_path / "missing.toml")
+    binary = tmp_path / "binary.toml"
+    binary.write_bytes(b"# fine\n\xff")
+    with pytest.raises(SettingsError, match="line 2: is not UTF-8"):
+        read_policy(binary)
+    with pytest.raises(SettingsError, match="larger"):
+        parse_policy("#" * 2_000_000)
+    assert read_policy(None) == Policy()
