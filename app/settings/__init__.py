@@ -1,0 +1,40 @@
+"""Every setting of the broker (prefix BROKER_, nested by __), a module for each group of them."""
+
+from app.settings.database import DatabaseSettings
+from app.settings.identity import (
+    CookieSettings,
+    IdentitySettings,
+    IssuerSettings,
+    MachineIssuerSettings,
+    ServiceKeySettings,
+)
+from app.settings.limits import LimitSettings
+from app.settings.load import PREFIX, Settings, SettingsError, load_database_settings, load_settings
+from app.settings.push import PushDestination, PushSettings
+from app.settings.section import Section
+from app.settings.serving import HttpSettings, LogSettings, MetricsSettings
+from app.settings.stackone import SessionSettings, StackOneSettings, SyncSettings
+
+__all__ = [
+    "PREFIX",
+    "CookieSettings",
+    "DatabaseSettings",
+    "HttpSettings",
+    "IdentitySettings",
+    "IssuerSettings",
+    "LimitSettings",
+    "LogSettings",
+    "MachineIssuerSettings",
+    "MetricsSettings",
+    "PushDestination",
+    "PushSettings",
+    "Section",
+    "ServiceKeySettings",
+    "SessionSettings",
+    "Settings",
+    "SettingsError",
+    "StackOneSettings",
+    "SyncSettings",
+    "load_database_settings",
+    "load_settings",
+]

@@ -1,0 +1,167 @@
+"""Whose tokens and keys are believed."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, SecretStr, model_validator
+
+from app.settings.section import Environment, Section, UrlText, secret_mistake, url_mistake
+
+RSA_ALGORITHMS = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"})
+EC_ALGORITHMS = frozenset({"ES256", "ES384", "ES512"})
+EDWARDS_ALGORITHMS = frozenset({"EdDSA", "Ed25519"})
+SECRET_ALGORITHMS = frozenset({"HS256", "HS384", "HS512"})
+ALGORITHM_FAMILIES = (RSA_ALGORITHMS, EC_ALGORITHMS, EDWARDS_ALGORITHMS, SECRET_ALGORITHMS)
+_MINIMUM_HS256_SECRET_BYTES = 32  # RFC 7518 section 3.2
+
+
+class ClaimPaths(Section):
+    """Which claims say who the caller is.
+
+    A path is a claim's name, or names joined by dots for a nested one; a name that itself has dots or slashes, such
+    as Auth0's "https://example.com/org", is tried whole first, and a list of names spells a path without ambiguity.
+    """
+
+    owner_id: str | tuple[str, ...] = Field(description="Claim with the owner id (the customer's organization).")
+    owner_name: str | tuple[str, ...] | None = Field(
+        default=None, description="Claim with the owner's display name; the owner id serves where it is absent."
+    )
+    username: str | tuple[str, ...] | None = Field(default="sub", description="Claim with the person who links.")
+
+
+class IssuerSettings(Section):
+    """One trusted issuer of JWTs, with one family of algorithms."""
+
+    issuer: str = Field(min_length=1, max_length=2048, description="Exact value of the `iss` claim.")
+    audiences: tuple[str, ...] = Field(min_length=1, description="Accepted values of the `aud` claim.")
+    algorithms: tuple[str, ...] = Field(
+        default=("RS256",), min_length=1, description="Accepted `alg` values, one family."
+    )
+    jwks_uri: UrlText | None = Field(default=None, description="Where the keys are, if not found by OIDC discovery.")
+    jwks_file: Path | None = Field(
+        default=None, description="A file with the keys (JWKS), for issuers without an endpoint."
+    )
+    secret: SecretStr | None = Field(default=None, description="Shared secret for HS256 tokens of a home-made login.")
+    token_types: tuple[str, ...] = Field(
+        default=(), description="Required `typ` header, such as at+jwt; empty accepts any."
+    )
+    leeway_seconds: float = Field(default=30, ge=0, le=60, description="Clock difference that is forgiven.")
+    max_lifetime_seconds: float = Field(default=86_400, gt=0, description="Longest exp - iat that is accepted.")
+    claims: ClaimPaths = Field(description="Which claims say who the caller is.")
+    required_claims: dict[str, str | tuple[str, ...]] = Field(
+        default_factory=dict, description="Claims that must have this value (or one of these)."
+    )
+
+    @model_validator(mode="after")
+    def _one_source_and_family(self) -> Self:
+        families = [family for family in ALGORITHM_FAMILIES if family & set(self.algorithms)]
+        if len(families) != 1 or not set(self.algorithms) <= families[0]:
+            message = "algorithms must be known ones of a single family (RS*/PS*, ES*, EdDSA or HS*)"
+            raise ValueError(message)
+        if (families[0] is SECRET_ALGORITHMS) != (self.secret is not None):
+            message = "a secret goes with HS* algorithms, and only with them"
+            raise ValueError(message)
+        if sum(source is not None for source in (self.jwks_uri, self.jwks_file, self.secret)) > 1:
+            message = "give one of jwks_uri, jwks_file and secret, or none of them for OIDC discovery"
+            raise ValueError(message)
+        return self
+
+    def mistakes(self, environment: Environment) -> Iterator[str]:
+        """Yield what this environment must not accept of this issuer."""
+        if self.secret is not None:
+            if len(self.secret.get_secret_value().encode()) < _MINIMUM_HS256_SECRET_BYTES:
+                yield f"secret must have at least {_MINIMUM_HS256_SECRET_BYTES} bytes"
+            if reason := secret_mistake(self.secret, environment):
+                yield f"secret {reason}"
+        elif self.jwks_file is not None:
+            if not self.jwks_file.is_file():
+                yield "jwks_file does not exist"
+        elif reason := url_mistake(self.jwks_uri or self.issuer, environment):
+            yield f"{'jwks_uri' if self.jwks_uri else 'issuer'} {reason}"
+
+
+class MachineIssuerSettings(IssuerSettings):
+    """An issuer of machine tokens (OAuth client credentials) for the service door."""
+
+    claims: ClaimPaths = Field(
+        default=ClaimPaths(owner_id="owner_ids", username="sub"), description="Unused but for the name in logs."
+    )
+    scope_claim: str = Field(default="scope", description="Claim with the scopes: a list, or text parted by spaces.")
+    owners_claim: str | None = Field(
+        default=None, description="Claim with a list of owner ids the machine is limited to."
+    )
+
+
+class CookieSettings(Section):
+    """The browser door's second way in: the same JWT in a cookie, defended against CSRF."""
+
+    name: str = Field(
+        default="__Host-connect-broker", pattern=r"^__Host-[A-Za-z0-9_-]{1,64}$", description="Name of the cookie."
+    )
+    csrf_header: str = Field(
+        default="x-connect-broker",
+        pattern=r"^[a-z][a-z0-9-]{2,63}$",
+        description="Header that every cookie request must carry.",
+    )
+
+
+class IdentitySettings(Section):
+    """Whose tokens are believed."""
+
+    issuers: tuple[IssuerSettings, ...] = Field(min_length=1, description="Issuers of end users' tokens (JSON list).")
+    machine_issuers: tuple[MachineIssuerSettings, ...] = Field(
+        default=(), description="Issuers of machine tokens for the service door (JSON list)."
+    )
+    cookie: CookieSettings | None = Field(
+        default=None, description="Accept the JWT in a cookie too; null ignores cookies."
+    )
+    jwks_cooldown_seconds: float = Field(
+        default=30, ge=1, le=3600, description="Shortest time between two key fetches of one issuer."
+    )
+    jwks_fresh_seconds: float = Field(
+        default=600, ge=10, le=86_400, description="Age after which keys are fetched again."
+    )
+    jwks_stale_seconds: float = Field(
+        default=86_400, ge=60, le=604_800, description="Age up to which keys still count while the issuer is away."
+    )
+    timeout_seconds: float = Field(default=5, gt=0, le=30, description="Deadline of a key fetch.")
+
+    @model_validator(mode="after")
+    def _each_issuer_once(self) -> Self:
+        for listed in (self.issuers, self.machine_issuers):
+            names = [issuer.issuer for issuer in listed]
+            if len(set(names)) != len(names):
+                message = "each issuer may be listed once in each list"
+                raise ValueError(message)
+        for machine in self.machine_issuers:
+            for user in self.issuers:
+                shared = machine.issuer == user.issuer and set(machine.audiences) & set(user.audiences)
+                if shared and not machine.required_claims:
+                    message = (
+                        "an issuer of both users' and machines' tokens needs its own audience for machines, or"
+                        " required_claims that only machine tokens have: a user's token must not open the service door"
+                    )
+                    raise ValueError(message)
+        return self
+
+    def unsafe(self, environment: Environment) -> Iterator[tuple[str, str]]:
+        """Keys come over https, secrets are long."""
+        for name, issuers in (("ISSUERS", self.issuers), ("MACHINE_ISSUERS", self.machine_issuers)):
+            for number, issuer in enumerate(issuers):
+                for mistake in issuer.mistakes(environment):
+                    yield f"{name}[{number}]", mistake
+
+
+class ServiceKeySettings(Section):
+    """Service keys are stored as HMAC-SHA-256 under the pepper."""
+
+    pepper: SecretStr = Field(description="Key of the keyed hash; a copy of the database alone then proves nothing.")
+    previous_peppers: tuple[SecretStr, ...] = Field(
+        default=(), max_length=4, description="Peppers that still count while keys are being replaced."
+    )
+
+    def unsafe(self, environment: Environment) -> Iterator[tuple[str, str]]:
+        """The pepper is long and production's own."""
+        if reason := secret_mistake(self.pepper, environment):
+            yield "PEPPER", reason

@@ -1,0 +1,69 @@
+"""How often anyone may call."""
+
+from importlib.util import find_spec
+from urllib.parse import urlsplit
+
+from limits import parse_many
+from pydantic import Field, SecretStr, field_validator
+
+from app.settings.section import Section
+
+
+class LimitSettings(Section):
+    """How often anyone may call. A rate is a number and a time, such as 30/minute, 5/second or 100/2hours."""
+
+    storage_url: SecretStr = Field(
+        default=SecretStr("memory://"),
+        description="memory://, redis://host:port or rediss://host:port; limits are shared only through Redis.",
+    )
+    storage_timeout_seconds: float = Field(
+        default=0.5, gt=0, le=10, description="Longest wait for Redis before the process counts by itself."
+    )
+    mint_per_user: str = Field(default="60/minute", description="Sessions one user may open.")
+    mint_per_owner: str = Field(
+        default="300/minute", description="Sessions that may be opened for one owner, by whichever door."
+    )
+    requests_per_user: str = Field(default="300/minute", description="Requests one user may make.")
+    requests_per_owner: str = Field(
+        default="3000/minute", description="Requests all users of one owner may make at the browser door."
+    )
+    requests_per_service: str = Field(default="3000/minute", description="Requests one service credential may make.")
+    unauthenticated_per_address: str = Field(
+        default="300/minute", description="Refused credentials from one address before 429."
+    )
+    live_sessions_per_owner: int = Field(
+        default=200, ge=1, description="Sessions of one owner that may be open at once."
+    )
+
+    @field_validator(
+        "mint_per_user",
+        "mint_per_owner",
+        "requests_per_user",
+        "requests_per_owner",
+        "requests_per_service",
+        "unauthenticated_per_address",
+    )
+    @classmethod
+    def _one_rate(cls, rate: str) -> str:
+        message = "write a number and a time, such as 30/minute, 5/second or 100/2hours"
+        try:
+            items = parse_many(rate)
+        except ValueError:
+            raise ValueError(message) from None
+        if len(items) != 1 or items[0].amount < 1 or items[0].get_expiry() < 1:
+            raise ValueError(message)
+        return rate
+
+    @field_validator("storage_url")
+    @classmethod
+    def _known_storage(cls, url: SecretStr) -> SecretStr:
+        parts = urlsplit(url.get_secret_value())
+        if url.get_secret_value() == "memory://":
+            return url
+        if parts.scheme not in {"redis", "rediss"} or not parts.hostname:
+            message = "must be memory://, redis://host:port or rediss://host:port"
+            raise ValueError(message)
+        if find_spec("redis") is None:
+            message = "needs the redis client; install connect-broker[redis]"
+            raise ValueError(message)
+        return url

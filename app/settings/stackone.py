@@ -1,0 +1,91 @@
+"""The upstream, and how the store is kept equal to it."""
+
+import re
+from collections.abc import Iterator
+
+from pydantic import Field, SecretStr
+
+from app.settings.section import Environment, Section, UrlText, secret_mistake, url_mistake
+
+# StackOne's keys name their region ("v1.eu1.<opaque>"); a development broker must never hold one.
+_REAL_KEY = re.compile(r"^v\d+\.[a-z]{2}\d*\.")
+
+
+class StackOneSettings(Section):
+    """The one upstream."""
+
+    api_key: SecretStr = Field(description="StackOne API key with Platform API read and write, and nothing else.")
+    base_url: UrlText = Field(default="https://api.stackone.com", description="StackOne's API.")
+    webhook_secrets: tuple[SecretStr, ...] = Field(
+        min_length=1, max_length=8, description="Signing secrets of the webhook; several while one is being rotated."
+    )
+    project_id: str | None = Field(
+        default=None,
+        max_length=255,
+        description="Project whose events are accepted; others are refused when it is set.",
+    )
+    timeout_seconds: float = Field(default=10, gt=0, le=60, description="Deadline of one call, connection included.")
+    total_timeout_seconds: float = Field(default=20, gt=0, le=120, description="Deadline of a call with its retries.")
+    max_attempts: int = Field(default=3, ge=1, le=6, description="Tries of one call that may be repeated.")
+    max_connections: int = Field(default=50, ge=1, le=1000, description="Connections to StackOne at once.")
+    max_answer_bytes: int = Field(
+        default=8 * 1024 * 1024, ge=64 * 1024, description="Largest answer that is read; a listing page must fit."
+    )
+    requests_per_minute: int = Field(
+        default=900, ge=10, le=100_000, description="Calls to StackOne over all uses; their limit is 1000."
+    )
+    breaker_failures: int = Field(
+        default=5, ge=1, le=1000, description="Failures in a row that open the circuit breaker."
+    )
+    breaker_seconds: float = Field(
+        default=10, gt=0, le=600, description="How long an open circuit breaker refuses calls."
+    )
+
+    def unsafe(self, environment: Environment) -> Iterator[tuple[str, str]]:
+        """Keys are long, real in production, never real in development; the wire is encrypted."""
+        if reason := url_mistake(self.base_url, environment):
+            yield "BASE_URL", reason
+        if reason := secret_mistake(self.api_key, environment):
+            yield "API_KEY", reason
+        if environment == "development" and _REAL_KEY.match(self.api_key.get_secret_value()):
+            yield "API_KEY", "looks like a real StackOne key; development refuses those"
+        for secret in self.webhook_secrets:
+            if reason := secret_mistake(secret, environment):
+                yield "WEBHOOK_SECRETS", f"an entry {reason}"
+
+
+class SessionSettings(Section):
+    """Connect sessions: how long they live and how many may be open."""
+
+    expires_in_seconds: int = Field(default=1800, ge=60, le=86_400, description="Life of a browser's session token.")
+    auth_link_expires_in_seconds: int = Field(
+        default=432_000, ge=60, le=2_592_000, description="Life of an auth link where the request names none."
+    )
+    retention_days: int = Field(default=90, ge=1, le=3650, description="How long ended sessions stay in the ledger.")
+
+
+class SyncSettings(Section):
+    """How the store is kept equal to StackOne."""
+
+    enabled: bool = Field(default=True, description="Run the background loops in this process.")
+    poll_seconds: float = Field(default=1, gt=0, le=60, description="How often due accounts are looked for.")
+    batch: int = Field(default=20, ge=1, le=500, description="Accounts claimed at once.")
+    concurrency: int = Field(default=5, ge=1, le=50, description="Accounts read at once by one process.")
+    claim_seconds: float = Field(
+        default=60, ge=5, le=600, description="How long a claim holds before another may take the account."
+    )
+    backoff_seconds: float = Field(default=2, gt=0, le=60, description="First wait after a failed read; doubles.")
+    max_backoff_seconds: float = Field(default=900, ge=1, le=86_400, description="Longest wait between failed reads.")
+    hint_retention_days: int = Field(
+        default=30, ge=1, le=3650, description="How long received events are kept; changes are kept for good."
+    )
+    sweep_interval_seconds: float = Field(
+        default=3600, ge=0, le=604_800, description="Time between sweeps; 0 turns the timer off."
+    )
+    sweep_removal_floor: int = Field(
+        default=5, ge=0, le=10_000, description="Missing accounts that never trip the brake, whatever their share."
+    )
+    sweep_page_size: int = Field(default=100, ge=1, le=500, description="Accounts asked for in one listing page.")
+    sweep_max_removal_percent: float = Field(
+        default=10, ge=0, le=100, description="Share of known accounts a sweep may remove before its brake stops it."
+    )
