@@ -246,7 +246,7 @@ class Convergence(RuleBasedStateMachine):
         """Each caller sees own accounts only, at every step."""
         for user, (owner_id, _name) in OWNERS.items():
             answer = self.run(self.stage.ask("GET", "/v1/linked-accounts", user))
-            assert answer.status_code == 200
+            assert answer.status_code == 200, answer.text
             for account in answer.json()["data"]:
                 assert account["owner_id"] == owner_id
                 assert account["account_id"] in self.owned[owner_id]

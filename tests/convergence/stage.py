@@ -37,7 +37,11 @@ SETTINGS: dict[str, Any] = {
         "breaker_failures": 1000,
         "requests_per_minute": 100_000,
     },
-    "limits": {"requests_per_user": "1000000/minute", "requests_per_service": "1000000/minute"},
+    "limits": {
+        "requests_per_user": "1000000/minute",
+        "requests_per_owner": "1000000/minute",
+        "requests_per_service": "1000000/minute",
+    },
 }
 Shape = tuple[str | None, str | None, str | None, str | None]
 
@@ -107,7 +111,7 @@ class Stage:
         http._transport = self.gate  # noqa: SLF001
         self.clock = JumpyClock()
         self.tasks: list[asyncio.Task[Any]] = []
-        self._headers = {user: self.world.as_user(user) for user in ("alice", "bob")}
+        self._headers = {user: self.world.as_user(user, expires_in=80_000) for user in ("alice", "bob")}
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Run something to its end; what runs beside it goes on meanwhile."""
