@@ -1,0 +1,270 @@
+"""A broker in this process: a real SQLite file, StackOne's look-alike behind the real client, and time on order.
+
+Nothing goes over a socket, so that a test takes milliseconds and many small questions can be asked.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import httpx2
+import sqlalchemy as sa
+
+from app.connect_sessions.ledger import Session
+from app.connect_sessions.mint import MintedSession, Minter, Owner
+from app.connect_sessions.policy import Door, Policy
+from app.connect_sessions.tables import connect_sessions
+from app.database import transaction_open
+from app.identity.caller import EndUser
+from app.linked_accounts.apply import Reading, apply_readings
+from app.linked_accounts.events import Source
+from app.linked_accounts.store import take_read_ticket
+from app.linked_accounts.tables import account_events, linked_accounts
+from app.main import create_app
+from app.runtime import Neighbours, Runtime, open_runtime
+from app.settings import Settings
+from app.stackone.models import ConnectSessionRequest
+from sandbox.stackone.accounts import LinkOrder
+from sandbox.stackone.application import create_stackone
+from sandbox.stackone.project import Project, StackOneConfig
+from tests.support.databases import migrate
+from tests.support.tokens import Issuer, IssuerServer, StoppedClock
+
+STACKONE = "https://api.stackone.example"
+SECRET = "a secret that a home-made login shares with the broker"
+ACME = Owner("acme", "Acme Inc.", "ann@acme.example", "user:ann", {"plan": "gold"})
+ANN = EndUser("https://login.example.test", "ann", "acme", "Acme Inc.", "ann@acme.example", {"plan": "gold"})
+
+
+class InProcessStackOne(httpx2.AsyncBaseTransport):
+    """The look-alike without a wire, put together when it is first called; never inside a transaction."""
+
+    def __init__(self, project: Project) -> None:
+        """Serve a project."""
+        self._project = project
+        self._served: httpx2.ASGITransport | None = None
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Serve one request."""
+        assert not transaction_open.get(), f"a transaction is open during {request.method} {request.url.path}"
+        if self._served is None:
+            self._served = httpx2.ASGITransport(create_stackone(self._project))
+        return await self._served.handle_async_request(request)
+
+
+@cache
+def _migrated() -> bytes:
+    with TemporaryDirectory() as directory:
+        migrate(f"sqlite:///{directory}/template.db")
+        return Path(directory, "template.db").read_bytes()
+
+
+@dataclass(frozen=True)
+class Broker:
+    """What a test may touch: the broker, StackOne behind it, the clock, and the rows."""
+
+    runtime: Runtime
+    project: Project
+    clock: StoppedClock
+    issuer: Issuer
+
+    def minter(self, policy: Policy | None = None, *, live_sessions: int = 100) -> Minter:
+        """Return a minter with this policy; without one everything is allowed."""
+        return Minter(
+            database=self.runtime.database,
+            stackone=self.runtime.stackone,
+            policy=policy or Policy(),
+            live_sessions_per_owner=live_sessions,
+            clock=self.clock,
+            metrics=self.runtime.metrics,
+            new_id=self.runtime.new_id,
+        )
+
+    async def mint(
+        self,
+        owner: Owner = ACME,
+        *,
+        policy: Policy | None = None,
+        live_sessions: int = 100,
+        door: Door = "browser",
+        expires_in: int = 1800,
+        **wish: Any,
+    ) -> MintedSession:
+        """Mint for an owner."""
+        asked = ConnectSessionRequest(origin_owner_id="", origin_owner_name="", **wish)
+        minter = self.minter(policy, live_sessions=live_sessions)
+        return await minter.mint(asked, owner, door=door, expires_in=expires_in)
+
+    def link(self, provider: str = "bamboohr", *, owner: str = "acme", name: str = "Acme Inc.", **fields: Any) -> str:
+        """Link an account at StackOne, of which nobody tells the broker."""
+        order = LinkOrder(
+            provider=provider, origin_owner_id=owner, origin_owner_name=name, multiple=True, changes=fields
+        )
+        return self.project.accounts.link(order).id
+
+    async def read(self, *account_ids: str) -> None:
+        """Read accounts at StackOne and store what it says, as a refresh does."""
+        async with self.runtime.database.transaction() as connection:
+            ticket = await take_read_ticket(connection)
+        readings = [Reading(name, await self.runtime.stackone.get_account(name), ticket) for name in account_ids]
+        async with self.runtime.database.transaction() as connection:
+            await apply_readings(
+                connection,
+                readings,
+                source=Source.REFRESH,
+                actor="stackone",
+                now=self.clock.now(),
+                metrics=self.runtime.metrics,
+            )
+
+    async def linked(self, provider: str = "bamboohr", **fields: Any) -> str:
+        """Link an account at StackOne and have the broker know it."""
+        account_id = self.link(provider, **fields)
+        await self.read(account_id)
+        return account_id
+
+    def sent(self, path: str = "/connect_sessions") -> list[Any]:
+        """Return the bodies that StackOne received on a path by POST."""
+        entries = [entry.to_json() for entry in self.project.requests.entries.after(0, 1000)]
+        return [entry["body"] for entry in entries if (entry["method"], entry["path"]) == ("POST", path)]
+
+    def asked(self) -> list[tuple[str, str]]:
+        """Return method and path of everything that StackOne was asked."""
+        return [(entry.method, entry.path) for entry in self.project.requests.entries.after(0, 1000)]
+
+    def as_user(self, **claims: Any) -> dict[str, str]:
+        """Return the header of a signed-in user."""
+        return {"authorization": f"Bearer {self.issuer.token(**claims)}"}
+
+    def as_machine(self, *scopes: str, **claims: Any) -> dict[str, str]:
+        """Return the header of a machine with these scopes."""
+        token = self.issuer.token(aud="broker-machines", sub="robot", scope=" ".join(scopes), **claims)
+        return {"authorization": f"Bearer {token}"}
+
+    async def rows(self, table: sa.Table) -> list[dict[str, Any]]:
+        """Return every row of a table."""
+        async with self.runtime.database.reading() as connection:
+            return [dict(row) for row in (await connection.execute(sa.select(table))).mappings()]
+
+    async def row(self, table: sa.Table) -> dict[str, Any]:
+        """Return the only row of a table."""
+        [row] = await self.rows(table)
+        return row
+
+    async def has(self, table: sa.Table, **values: Any) -> None:
+        """Put a row where the broker would have put it."""
+        async with self.runtime.database.transaction() as connection:
+            await connection.execute(sa.insert(table).values(values))
+
+    async def has_session(self, session_id: str = "cs_1", **changes: Any) -> Session:
+        """Have a session in the ledger: acme's for BambooHR, opened now for half an hour, unless changed."""
+        now = self.clock.now()
+        values = {
+            "id": session_id,
+            "owner_id": "acme",
+            "requested_by": "user:ann",
+            "door": "browser",
+            "mode": "create",
+            "status": "pending",
+            "provider": "bamboohr",
+            "account_id": None,
+            "linked_account_id": None,
+            "created_at": now,
+            "expires_at": now + timedelta(minutes=30),
+            "multiple": False,
+            "upstream_id": None,
+            **changes,
+        }
+        await self.has(connect_sessions, **values)
+        values.pop("upstream_id")
+        return Session(**values)
+
+    async def has_account(self, account_id: str = "a1", **changes: Any) -> None:
+        """Have an account in the store: acme's of BambooHR, verified, unless changed."""
+        now = self.clock.now()
+        values = {
+            "account_id": account_id,
+            "owner_id": "acme",
+            "owner_name": "Acme Inc.",
+            "provider": "bamboohr",
+            "status": "active",
+            "created_at": now,
+            "updated_at": now - timedelta(days=1),
+            "verified_at": now,
+            **changes,
+        }
+        await self.has(linked_accounts, **values)
+
+    async def has_event(self, account_id: str = "a1", *, position: int | None = 1, **changes: Any) -> None:
+        """Have an entry in the feed: acme's account was linked now, unless changed."""
+        values = {
+            "position": position,
+            "account_id": account_id,
+            "owner_id": "acme",
+            "kind": "account.linked",
+            "source": "refresh",
+            "actor": "stackone",
+            "at": self.clock.now(),
+            **changes,
+        }
+        await self.has(account_events, **values)
+
+
+@asynccontextmanager
+async def open_broker(directory: Path, **sections: Any) -> AsyncIterator[Broker]:
+    """Open a broker over its own database and its own StackOne; a settings section given here replaces the usual."""
+    clock = StoppedClock()
+    file = directory / "broker.db"
+    # In a thread, since it starts an event loop of its own.
+    file.write_bytes(await asyncio.to_thread(_migrated))
+    issuer = Issuer(clock, secret=SECRET)
+    project = Project(
+        StackOneConfig(api_key="demo-key", webhook_secret="demo-secret", sandbox_key="demo-sandbox"), clock=clock.now
+    )
+    machine = issuer.machine_settings(audiences=["broker-machines"])
+    settings = Settings.model_validate(
+        {
+            "http": {"docs": True},
+            "metrics": {"port": None},
+            "stackone": {
+                "api_key": "demo-key",
+                "base_url": STACKONE,
+                "webhook_secrets": ["demo-secret-of-a-webhook"],
+                "max_attempts": 1,
+            },
+            "database": {"url": f"sqlite:///{file}"},
+            "identity": {"issuers": [issuer.settings()], "machine_issuers": [machine]},
+            "service_keys": {"pepper": "a pepper of decent length"},
+            "sync": {"enabled": False},
+            **sections,
+        }
+    )
+    neighbours = Neighbours(
+        clock=clock,
+        stackone_transport=InProcessStackOne(project),
+        identity_transport=IssuerServer(),
+    )
+    async with open_runtime(settings, neighbours) as runtime:
+        yield Broker(runtime, project, clock, issuer)
+
+
+@asynccontextmanager
+async def front_door(broker: Broker, policy: Policy | None = None) -> AsyncIterator[httpx2.AsyncClient]:
+    """Open the web application over a broker; its background loops are not running."""
+    web = create_app(broker.runtime.settings)
+    web.state.runtime = broker.runtime
+    web.state.policy = policy or Policy()
+    transport = httpx2.ASGITransport(web)
+    async with httpx2.AsyncClient(transport=transport, base_url="https://broker.example") as http:
+        yield http
+
+
+def of(owner: Owner, **changes: Any) -> Owner:
+    """Return an owner, changed."""
+    return replace(owner, **changes)
