@@ -46,7 +46,7 @@ ifdef ARGS
 	@$(BIN)/python -m pytest $(ARGS)
 else
 	@$(BIN)/python -m pytest --numprocesses=auto --dist=worksteal
-	@$(BIN)/python -m pytest tests/browser
+	@$(BIN)/python -m pytest tests/browser --numprocesses=auto --maxprocesses=4 --dist=worksteal
 endif
 
 check: setup  ## Lint, types, import contracts, migrations, docs

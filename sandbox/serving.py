@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import sys
 from collections.abc import AsyncIterator, Iterator
 from typing import Literal
 
@@ -10,6 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 
 LOOPBACK = "127.0.0.1"
+_IS_LINUX = sys.platform == "linux"
 
 
 def bind(port: int) -> socket.socket:
@@ -24,6 +26,26 @@ def bind(port: int) -> socket.socket:
         bound.close()
         raise
     return bound
+
+
+@contextlib.contextmanager
+def reserved(port: int) -> Iterator[int]:
+    """Keep a loopback port, any free one for 0, for a process that will listen on it; the value is its number.
+
+    Raises OSError or OverflowError if somebody listens there already.
+    """
+    with contextlib.ExitStack() as held:
+        bound = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((LOOPBACK, port))
+        number: int = bound.getsockname()[1]
+        if _IS_LINUX:
+            # A port that is only bound is given to nobody who asks for any, and yet another may listen on it.
+            bind(number).close()
+        else:
+            bound.listen()
+            held.close()
+        yield number
 
 
 def url_of(bound: socket.socket) -> str:

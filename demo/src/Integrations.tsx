@@ -97,7 +97,7 @@ export function Integrations({ client, stackone, theme, user, onSignOut }: Integ
   const sorted = accounts === null ? null : [...accounts].sort(byNeedAndName);
   const free = accounts === null ? [] : PROVIDERS.filter((p) => !accounts.some((a) => a.provider === p.key));
   return (
-    <section aria-labelledby="integrations-title">
+    <section aria-labelledby="integrations-title" aria-busy={accounts === null && problem === null}>
       <div className="title-row">
         <div>
           <h1 id="integrations-title" ref={heading} tabIndex={-1}>

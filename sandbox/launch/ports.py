@@ -1,21 +1,23 @@
 """Ports: bound before anything starts, so that a taken one is reported by the name of its option."""
 
 import socket
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 
 from sandbox.launch.options import DemoError, DemoOptions
-from sandbox.serving import LOOPBACK, bind, url_of
+from sandbox.serving import LOOPBACK, bind, reserved
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ports:
-    """Sockets of the neighbours that live in this process, and free port numbers for the broker."""
+    """Sockets of the neighbours that live in this process, and port numbers that are kept for the broker's."""
 
     stackone: socket.socket
     identity: socket.socket
     provider: socket.socket
     broker: int
     metrics: int
+    held: ExitStack
 
     @property
     def broker_url(self) -> str:
@@ -29,47 +31,39 @@ class Ports:
 
     def close(self) -> None:
         """Give back what no server has taken over."""
-        for bound in (self.stackone, self.identity, self.provider):
-            bound.close()
+        self.held.close()
 
 
 def claim_ports(options: DemoOptions) -> Ports:
     """Bind and choose every port. Raises DemoError naming the option of a taken one."""
-    bound: dict[str, socket.socket] = {}
-    wanted = {
-        "--sandbox-port": options.sandbox_port,
-        "--page-port": options.page_port,
-        "--provider-port": options.provider_port,
-        "--port": options.port,
-        "--metrics-port": options.metrics_port,
-    }
-    try:
-        for option, port in wanted.items():
-            bound[option] = _claim(option, port)
-    except DemoError:
-        for taken in bound.values():
-            taken.close()
-        raise
-    return Ports(
-        stackone=bound["--sandbox-port"],
-        identity=bound["--page-port"],
-        provider=bound["--provider-port"],
-        broker=_release(bound["--port"]),
-        metrics=_release(bound["--metrics-port"]),
-    )
+    with ExitStack() as held:
+        ports = Ports(
+            stackone=_bound(held, "--sandbox-port", options.sandbox_port),
+            identity=_bound(held, "--page-port", options.page_port),
+            provider=_bound(held, "--provider-port", options.provider_port),
+            broker=_kept(held, "--port", options.port),
+            metrics=_kept(held, "--metrics-port", options.metrics_port),
+            held=held,
+        )
+        if ports.broker == ports.metrics:
+            raise _taken("--metrics-port", ports.metrics)
+        return replace(ports, held=held.pop_all())
 
 
-def _claim(option: str, port: int) -> socket.socket:
+def _bound(held: ExitStack, option: str, port: int) -> socket.socket:
     try:
-        return bind(port)
+        return held.enter_context(bind(port))
     except (OSError, OverflowError) as error:
-        raise DemoError(
-            f"Port {port} is not free. Stop what uses it, or choose another with {option} (0 takes any)."
-        ) from error
+        raise _taken(option, port) from error
 
 
-def _release(bound: socket.socket) -> int:
-    # The broker binds its own ports, a moment later; holding all sockets until here kept them apart from each other.
-    port = int(url_of(bound).rpartition(":")[2])
-    bound.close()
-    return port
+def _kept(held: ExitStack, option: str, port: int) -> int:
+    # The broker binds its own ports, some seconds later: after its migrations.
+    try:
+        return held.enter_context(reserved(port))
+    except (OSError, OverflowError) as error:
+        raise _taken(option, port) from error
+
+
+def _taken(option: str, port: int) -> DemoError:
+    return DemoError(f"Port {port} is not free. Stop what uses it, or choose another with {option} (0 takes any).")

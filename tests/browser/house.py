@@ -9,9 +9,10 @@ from urllib.parse import urlsplit
 
 import httpx2
 
+from sandbox.serving import reserved
 from tests.e2e.demo_process import Demo
 
-_PATIENCE_SECONDS = 10.0
+_PATIENCE_SECONDS = 30.0
 _PAUSE_SECONDS = 0.05
 _PAUSE = threading.Event()
 
@@ -25,7 +26,8 @@ class House:
     def __init__(self, start_demo: StartDemo) -> None:
         self._start_demo = start_demo
         self._running = ExitStack()
-        self._http = httpx2.Client(timeout=10, trust_env=False)
+        self._http = httpx2.Client(timeout=_PATIENCE_SECONDS, trust_env=False)
+        self._reserved = ExitStack()
         self.ready: Mapping[str, Any] = {}
 
     def __enter__(self) -> Self:
@@ -40,22 +42,29 @@ class House:
     def __exit__(self, *_: object) -> None:
         """Stop everything."""
         self._running.close()
+        self._reserved.close()
         self._http.close()
 
     def go_down(self) -> None:
-        """Stop everything, as a machine does that is switched off."""
+        """Stop everything, as a machine does that is switched off; nobody else is given its ports meanwhile."""
         self._running.close()
+        for url in self._urls.values():
+            self._reserved.enter_context(reserved(urlsplit(url).port or 0))
 
     def come_back(self) -> None:
         """Start everything where it was; the identity provider signs with new keys."""
-        urls = {
+        same_ports = [f"--{option}={urlsplit(url).port}" for option, url in self._urls.items()]
+        self.ready = self._running.enter_context(self._start_demo(*same_ports)).ready
+        self._reserved.close()
+
+    @property
+    def _urls(self) -> Mapping[str, str]:
+        return {
             "port": self.broker_url,
             "sandbox-port": self.stackone_url,
             "page-port": self.page_url,
             "provider-port": self.provider_url,
         }
-        same_ports = [f"--{option}={urlsplit(url).port}" for option, url in urls.items()]
-        self.ready = self._running.enter_context(self._start_demo(*same_ports)).ready
 
     @property
     def origins(self) -> frozenset[str]:

@@ -51,7 +51,7 @@ def test_two_owners_never_meet(alice: IntegrationsPage, another_context: Watched
     alice.expect_news("BambooHR is connected.")
     acmes = house.listed("alice")
     house.link("bob", "workday")
-    bob.page.reload()
+    bob.reload()
     bob.expect_account("Workday", "Connected")
     expect(bob.account("BambooHR").get_by_text("Connected", exact=True)).to_be_hidden()
     bob.connect("BambooHR")
@@ -61,7 +61,7 @@ def test_two_owners_never_meet(alice: IntegrationsPage, another_context: Watched
     bob.expect_news("BambooHR is connected.")
     assert len(house.accounts()) == 3
     assert house.listed("alice") == acmes
-    alice.page.reload()
+    alice.reload()
     alice.expect_account("BambooHR", "Connected")
     expect(alice.account("Workday").get_by_text("Connected", exact=True)).to_be_hidden()
 
@@ -75,7 +75,7 @@ def test_colleagues_share_connections(alice: IntegrationsPage, another_context: 
 
 def test_disconnect(alice: IntegrationsPage, house: House, snap: Snap) -> None:
     house.link("alice", "workday")
-    alice.page.reload()
+    alice.reload()
     alice.page.get_by_role("button", name="Disconnect Workday").click()
     dialog = alice.page.get_by_role("dialog", name="Disconnect Workday?")
     expect(dialog.get_by_role("button", name="Keep it")).to_be_focused()

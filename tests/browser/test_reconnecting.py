@@ -20,7 +20,7 @@ BROKEN: dict[str, Any] = {
 
 def test_by_form(alice: IntegrationsPage, house: House, snap: Snap) -> None:
     account_id = house.link(**BROKEN)
-    alice.page.reload()
+    alice.reload()
     alice.expect_account("BambooHR", "Needs you to reconnect")
     alice.expect_account("BambooHR", "The API key was revoked.")
     snap(alice.page, "needs-reconnect")
@@ -39,7 +39,7 @@ def test_by_form(alice: IntegrationsPage, house: House, snap: Snap) -> None:
 
 def test_by_popup(alice: IntegrationsPage, house: House) -> None:
     account_id = house.link(provider="salesforce", status="expired")
-    alice.page.reload()
+    alice.reload()
     alice.expect_account("Salesforce", "Needs you to reconnect")
     alice.reconnect("Salesforce")
     decide(alice.open_popup(), "Approve")
@@ -62,7 +62,7 @@ def test_connecting_what_is_connected_already_edits_it(alice: IntegrationsPage, 
 
 def test_a_save_that_was_refused_is_not_called_a_success(alice: IntegrationsPage, house: House, snap: Snap) -> None:
     house.link(**BROKEN)
-    alice.page.reload()
+    alice.reload()
     alice.reconnect("BambooHR")
     expect(alice.field("Subdomain")).to_have_value("acme")
     # The Hub takes a 401 here for success.
@@ -81,7 +81,7 @@ def test_a_save_that_was_refused_is_not_called_a_success(alice: IntegrationsPage
 
 def test_an_account_that_is_gone(alice: IntegrationsPage, house: House, snap: Snap) -> None:
     account_id = house.link(**BROKEN)
-    alice.page.reload()
+    alice.reload()
     alice.expect_account("BambooHR", "Needs you to reconnect")
     house.switch("POST", "/webhooks", {"mode": "drop"})
     house.switch("DELETE", f"/accounts/{account_id}")

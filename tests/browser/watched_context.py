@@ -18,6 +18,8 @@ document.addEventListener("securitypolicyviolation", (event) => window.reportVio
   sample: event.sample,
 }));
 """
+# Only what goes wrong waits that long; a busy machine may be many times slower than a quiet one.
+PATIENCE_MS = 30_000
 _LOCAL_SCHEMES = frozenset({"data", "blob", "about", "chrome-error"})
 
 
@@ -32,7 +34,7 @@ class WatchedContext:
         self._on_close = on_close
         options = {"viewport": {"width": 1100, "height": 900}, "locale": "en-GB", **options}
         self.context: BrowserContext = browser.new_context(**options)
-        self.context.set_default_timeout(10_000)
+        self.context.set_default_timeout(PATIENCE_MS)
         self.context.expose_function("reportViolation", self._note_violation)
         self.context.add_init_script(_REPORT_VIOLATIONS)
         self.context.on("weberror", lambda error: self.errors.append(str(error.error)))

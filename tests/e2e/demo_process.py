@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_START_SECONDS = 45
+# Only what goes wrong takes that long: three programs start one after the other, on a machine that may be busy.
+_START_SECONDS = 120
+# The demo itself gives its broker 20 seconds before it kills it.
+_STOP_SECONDS = 40
 
 
 @dataclass
@@ -52,7 +55,7 @@ def running_demo(directory: Path, *arguments: str) -> Iterator[Demo]:
     finally:
         process.send_signal(signal.SIGINT)
         try:
-            process.wait(timeout=15)
+            process.wait(timeout=_STOP_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait(timeout=5)

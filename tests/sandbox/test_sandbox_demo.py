@@ -135,6 +135,24 @@ def test_two_options_cannot_name_one_port(tmp_path: Path) -> None:
         claim_ports(options(tmp_path, port=number, sandbox_port=number))
 
 
+def test_the_brokers_own_two_ports_cannot_be_one(tmp_path: Path) -> None:
+    with bind(0) as probe:
+        number = probe.getsockname()[1]
+    with pytest.raises(DemoError, match=f"{number} is not free.*--metrics-port"):
+        claim_ports(options(tmp_path, port=number, metrics_port=number))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ports are kept on Linux only")
+def test_the_brokers_port_is_kept_for_it_while_it_migrates(ports: Ports) -> None:
+    with socket.socket() as another, pytest.raises(OSError, match="in use"):
+        another.bind(("127.0.0.1", ports.broker))
+    with bind(ports.broker) as brokers:
+        assert brokers.getsockname()[1] == ports.broker
+    ports.close()
+    with socket.socket() as another:
+        another.bind(("127.0.0.1", ports.broker))
+
+
 @pytest.mark.parametrize("number", [-1, 65_536])
 def test_impossible_ports_are_refused(tmp_path: Path, number: int) -> None:
     with pytest.raises(DemoError, match="--port"):

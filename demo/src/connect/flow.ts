@@ -144,9 +144,10 @@ export class ConnectFlow {
     this.#become({ phase: "opening", slow: false });
     this.#callSlow(step, () => this.#become({ phase: "opening", slow: true }));
     void this.#guarded(step, async () => {
-      const mintedAt = Date.now();
       const session = await this.#options.client.openSession(this.#options.wish, step);
       step.throwIfAborted();
+      // Counted from here: by this machine's clock, which may be wrong, the broker's `expires_at` could be any time.
+      const endsAt = Date.now() + session.expires_in * 1000;
       // Only against a fresh look from before can a save that did not happen be told from one that did.
       this.#before =
         session.mode === "edit" && session.account_id !== null
@@ -156,34 +157,26 @@ export class ConnectFlow {
       const watching = this.#newStep();
       this.#failures = 0;
       this.#become({ phase: "open", session, notice });
-      await this.#guarded(watching, () => this.#watch(session, mintedAt, watching));
+      await this.#guarded(watching, () => this.#watch(session, endsAt, watching));
     });
   }
 
-  async #watch(session: ConnectSession, mintedAt: number, step: AbortSignal): Promise<void> {
-    let endsAt: number | null = null;
-    let renewAt: number | null = null;
+  async #watch(session: ConnectSession, endsAt: number, step: AbortSignal): Promise<void> {
+    const renewAt = endsAt - Math.min(this.#timing.renewBefore, session.expires_in * 250);
     for (;;) {
+      const next = Date.now() < renewAt ? renewAt : endsAt;
+      await nap(Math.min(this.#timing.poll, next - Date.now()), step);
       // Once the token is dead nobody can ask any more how a popup went, so the last looks are thorough ones.
-      const isLate: boolean = this.#touched && renewAt !== null && Date.now() >= renewAt;
-      const status: SessionStatus | PolledSession | null =
-        document.visibilityState === "hidden" ? null : await this.#look(session, isLate, step);
+      const isLate = this.#touched && Date.now() >= renewAt;
+      const status = document.visibilityState === "hidden" ? null : await this.#look(session, isLate, step);
       step.throwIfAborted();
-      if (status !== null) {
-        // Both times are the broker's: a wrong clock on this machine does no harm.
-        endsAt ??= mintedAt + Date.parse(status.expires_at) - Date.parse(status.created_at);
-        renewAt ??= endsAt - Math.min(this.#timing.renewBefore, (endsAt - mintedAt) / 4);
-        if ("attempt" in status && status.attempt === "authenticated" && status.account_id !== null) {
-          return this.#confirm(status.account_id);
-        }
+      if (status !== null && status.account_id !== null) {
+        if ("attempt" in status && status.attempt === "authenticated") return this.#confirm(status.account_id);
         // An edit session counts any news about its account, so while it is open only the Hub's word starts a check.
-        if (status.status === "linked" && status.account_id !== null && session.mode === "create") {
-          await this.#foundLinked(status.account_id, step);
-        }
+        if (status.status === "linked" && session.mode === "create") await this.#foundLinked(status.account_id, step);
       }
       const now = Date.now();
-      const isOver = status?.status === "expired" || status?.status === "failed" || (endsAt !== null && now >= endsAt);
-      if (isOver) {
+      if (status?.status === "expired" || status?.status === "failed" || now >= endsAt) {
         if (status?.status === "linked" && status.account_id !== null && this.#touched) {
           return this.#confirm(status.account_id);
         }
@@ -193,12 +186,10 @@ export class ConnectFlow {
         await untilVisible(step);
         return this.#open(this.#touched ? "renewed" : null);
       }
-      if (renewAt !== null && now >= renewAt) {
+      if (now >= renewAt) {
         if (this.#touched) this.#notify("expiring");
         else if (document.visibilityState !== "hidden") return this.#open(null);
       }
-      const next = renewAt === null || endsAt === null ? Infinity : (now < renewAt ? renewAt : endsAt) - now;
-      await nap(Math.min(this.#timing.poll, next), step);
     }
   }
 

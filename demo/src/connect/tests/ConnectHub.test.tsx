@@ -60,7 +60,7 @@ function page(wish: ConnectWish = {}, theme: "light" | "dark" = "light") {
       theme={theme}
       onLinked={onLinked}
       onSignedOut={onSignedOut}
-      timing={{ grace: 10, confirmAgain: [5, 5] }}
+      timing={{ poll: 20, grace: 10, confirmAgain: [5, 5] }}
     />
   );
 }
@@ -198,6 +198,7 @@ describe("ConnectHub", () => {
     const view = render(page({ account_id: "acc_1" }));
     if (during !== "openSession") await answer("openSession", session({ mode: "edit", account_id: "acc_1" }));
     if (during === "sessionStatus") await answer("confirm", account());
+    await vi.waitFor(() => expect(broker.made(during)).not.toEqual([]));
     const call = broker.last(during);
     const made = broker.calls.length;
     view.unmount();

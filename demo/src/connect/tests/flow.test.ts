@@ -65,9 +65,11 @@ async function opened(fields = {}) {
   await broker.last("openSession").answer(session(fields));
 }
 
-async function openedForEdit(before = account()) {
+async function openedForEdit(before = account(), expiresIn = 1_800) {
   flow.start();
-  await broker.last("openSession").answer(session({ mode: "edit", account_id: before.account_id }));
+  await broker.last("openSession").answer(
+    session({ mode: "edit", account_id: before.account_id, expires_in: expiresIn }),
+  );
   await broker.last("confirm").answer(before);
 }
 
@@ -79,6 +81,11 @@ describe("opening", () => {
     expect(broker.last("openSession").argument).toEqual({ provider: "bamboohr" });
     await broker.last("openSession").answer(session({ token: "fresh" }));
     expect(shownToken()).toBe("fresh");
+  });
+
+  it("asks for nothing but the token to begin with", async () => {
+    await opened();
+    expect(broker.calls.map((call) => call.name)).toEqual(["openSession"]);
   });
 
   it("looks at the account first when the session edits one", async () => {
@@ -154,8 +161,7 @@ describe("opening", () => {
 
 describe("the end of a session", () => {
   it("replaces a token that nobody has used yet before it runs out, without a word", async () => {
-    broker.usual.sessionStatus = () => status({}, 120_000);
-    await opened();
+    await opened({ expires_in: 120 });
     await pass(89_000);
     expect(broker.made("openSession")).toHaveLength(1);
     await pass(2_000);
@@ -165,8 +171,7 @@ describe("the end of a session", () => {
   });
 
   it("keeps what the user has typed, warns, and replaces the token only once it is dead", async () => {
-    broker.usual.sessionStatus = () => status({}, 120_000);
-    await opened({ token: "first" });
+    await opened({ token: "first", expires_in: 120 });
     flow.touch();
     await pass(91_000);
     expect([shownToken(), notice()]).toEqual(["first", "expiring"]);
@@ -178,9 +183,7 @@ describe("the end of a session", () => {
   });
 
   it("measures by the broker's clock, not by this machine's", async () => {
-    // The session's times lie years ahead of the fake clock of this test; the life is what counts.
-    broker.usual.sessionStatus = () => status({}, 60_000);
-    await opened({ expires_at: "1999-01-01T00:00:00Z" });
+    await opened({ expires_at: "1999-01-01T00:00:00Z", expires_in: 60 });
     await pass(40_000);
     expect(broker.made("openSession")).toHaveLength(1);
     await pass(10_000);
@@ -197,24 +200,22 @@ describe("the end of a session", () => {
   });
 
   it("takes what was linked at the last moment instead of a fresh form", async () => {
-    broker.usual.sessionStatus = () => status({}, 120_000);
-    await opened();
+    await opened({ expires_in: 120 });
     flow.touch();
     await pass(118_000);
-    broker.usual.sessionStatus = () => status({ status: "linked", account_id: "acc_9" }, 120_000);
+    broker.usual.sessionStatus = () => status({ status: "linked", account_id: "acc_9" });
     await pass(6_000);
     expect(broker.last("confirm").argument).toBe("acc_9");
   });
 
   it.each(["create", "edit"] as const)("asks StackOne in time how the popup of a session went (%s)", async (mode) => {
-    broker.usual.sessionStatus = () => status({}, 120_000);
-    if (mode === "edit") await openedForEdit();
-    else await opened({ token: "first" });
+    if (mode === "edit") await openedForEdit(account(), 120);
+    else await opened({ token: "first", expires_in: 120 });
     flow.touch();
     await pass(80_000);
     expect(broker.made("pollSession")).toEqual([]);
     broker.usual.pollSession = () => ({
-      ...status({ status: "linked", account_id: "acc_1", mode }, 120_000),
+      ...status({ status: "linked", account_id: "acc_1", mode }),
       attempt: "authenticated",
     });
     broker.usual.confirm = () => account({ updated_at: "2026-01-01T00:00:09Z" });
@@ -225,8 +226,7 @@ describe("the end of a session", () => {
   });
 
   it("mints nothing for a forgotten tab until somebody comes back", async () => {
-    broker.usual.sessionStatus = () => status({}, 120_000);
-    await opened();
+    await opened({ expires_in: 120 });
     setVisible(false);
     await pass(3_600_000);
     expect(broker.made("openSession")).toHaveLength(1);
@@ -236,7 +236,6 @@ describe("the end of a session", () => {
   });
 
   it("notices the end at once after the machine slept", async () => {
-    broker.usual.sessionStatus = () => status({}, 1_800_000);
     await opened();
     flow.touch();
     await pass(100);
@@ -456,6 +455,7 @@ describe("stopping (unmount) during each wait", () => {
   it("while looking at the session", async () => {
     delete broker.usual.sessionStatus;
     await opened();
+    await pass(4_000);
     await nothingFollows(() => broker.last("sessionStatus").answer(status({ status: "linked", account_id: "acc_1" })));
   });
 
@@ -479,8 +479,7 @@ describe("stopping (unmount) during each wait", () => {
   });
 
   it("while a dead session waits for somebody to come back", async () => {
-    broker.usual.sessionStatus = () => status({}, 60_000);
-    await opened();
+    await opened({ expires_in: 60 });
     setVisible(false);
     await pass(100_000);
     await nothingFollows(async () => setVisible(true));

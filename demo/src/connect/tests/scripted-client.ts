@@ -81,8 +81,8 @@ export function session(fields: Partial<ConnectSession> = {}): ConnectSession {
   };
 }
 
-export function status(fields: Partial<SessionStatus> = {}, lifeMs = 1_800_000): SessionStatus {
-  // On purpose in another year than the test's clock: only the difference may count.
+export function status(fields: Partial<SessionStatus> = {}): SessionStatus {
+  // On purpose in another year than the test's clock, which may be wrong.
   const created = Date.parse("2031-01-01T00:00:00Z");
   return {
     id: "cs",
@@ -91,7 +91,7 @@ export function status(fields: Partial<SessionStatus> = {}, lifeMs = 1_800_000):
     provider: null,
     account_id: null,
     created_at: new Date(created).toISOString(),
-    expires_at: new Date(created + lifeMs).toISOString(),
+    expires_at: new Date(created + 1_800_000).toISOString(),
     ...fields,
   };
 }
