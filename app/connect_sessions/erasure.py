@@ -14,13 +14,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.connect_sessions.tables import connect_sessions, erasures, owners
 from app.database import upsert
-from app.errors import AppError, NotFound
+from app.errors import AppError, NotFound, UpstreamRejected
 from app.linked_accounts.apply import Reading, apply_readings
 from app.linked_accounts.disconnect import Disconnector
 from app.linked_accounts.erase import erase_traces, living_accounts
 from app.linked_accounts.events import Source
 from app.linked_accounts.store import take_read_ticket
 from app.runtime import Runtime
+from app.stackone.budget import Use
 from app.stackone.models import Account
 
 logger = structlog.get_logger(__name__)
@@ -64,15 +65,15 @@ async def erase_owner(runtime: Runtime, owner_id: str, *, actor: str) -> Erasure
     return await carry_on(runtime, Erasure(*row))
 
 
-async def carry_on(runtime: Runtime, erasure: Erasure) -> Erasure:
+async def carry_on(runtime: Runtime, erasure: Erasure, *, use: Use = Use.INTERACTIVE) -> Erasure:
     """Take an erasure as far as it goes."""
     owner_id = erasure.owner_id
     if owner_id is None:
         return erasure
     try:
-        await _take_in(runtime, owner_id)
-        await _disconnect_all(runtime, owner_id, erasure.requested_by)
-        left = await _list_upstream(runtime, owner_id)
+        await _take_in(runtime, owner_id, use)
+        await _disconnect_all(runtime, owner_id, erasure.requested_by, use)
+        left = await _list_upstream(runtime, owner_id, use)
     except AppError as error:
         logger.warning("erasure_put_off", erasure_id=erasure.id, code=error.code)
         return erasure
@@ -99,38 +100,48 @@ async def pending_erasures(connection: AsyncConnection) -> list[Erasure]:
     return [Erasure(*row) for row in await connection.execute(query)]
 
 
-async def _take_in(runtime: Runtime, owner_id: str) -> None:
+async def _take_in(runtime: Runtime, owner_id: str, use: Use) -> None:
     """Store what StackOne has of the owner and the store has not: it must be deleted as well."""
     async with runtime.database.transaction() as connection:
         ticket = await take_read_ticket(connection)
-    accounts = await _list_upstream(runtime, owner_id)
+    accounts = await _list_upstream(runtime, owner_id, use)
     readings = [Reading(account.id, account, ticket) for account in accounts]
-    async with runtime.database.transaction() as connection:
-        await apply_readings(
-            connection,
-            readings,
-            source=Source.DISCONNECT,
-            actor="stackone",
-            now=runtime.clock.now(),
-            metrics=runtime.metrics,
-        )
+    for first in range(0, len(readings), _PAGE_SIZE):
+        async with runtime.database.transaction() as connection:
+            await apply_readings(
+                connection,
+                readings[first : first + _PAGE_SIZE],
+                source=Source.DISCONNECT,
+                actor="stackone",
+                now=runtime.clock.now(),
+                metrics=runtime.metrics,
+            )
 
 
-async def _list_upstream(runtime: Runtime, owner_id: str) -> list[Account]:
+async def _list_upstream(runtime: Runtime, owner_id: str, use: Use) -> list[Account]:
+    """Return everything StackOne has of the owner. Raises UpstreamRejected for a listing that does not end."""
     found: dict[str, Account] = {}
     listed: set[str] = set()
     for page in range(_MOST_PAGES):
-        rows = await runtime.stackone.list_accounts(page=page, page_size=_PAGE_SIZE, owner_id=owner_id)
+        try:
+            rows = await runtime.stackone.list_accounts(page=page, page_size=_PAGE_SIZE, owner_id=owner_id, use=use)
+        except UpstreamRejected:
+            # A list that starts at 1 may refuse page 0.
+            if page > 0:
+                raise
+            continue
         new = {account.id for account in rows} - listed
         listed |= new
         # A StackOne that ignored the filter would list other owners' accounts too.
         found |= {account.id: account for account in rows if account.owner_id == owner_id}
         if (page > 0 and not rows) or (page > 1 and not new):
-            break
-    return list(found.values())
+            return list(found.values())
+    # What lies behind is not known: an erasure must not be called complete because of it.
+    message = "StackOne's listing of an owner's accounts does not come to an end"
+    raise UpstreamRejected(message)
 
 
-async def _disconnect_all(runtime: Runtime, owner_id: str, actor: str) -> None:
+async def _disconnect_all(runtime: Runtime, owner_id: str, actor: str, use: Use) -> None:
     disconnector = Disconnector(
         database=runtime.database,
         stackone=runtime.stackone,
@@ -142,7 +153,7 @@ async def _disconnect_all(runtime: Runtime, owner_id: str, actor: str) -> None:
         account_ids = await living_accounts(connection, owner_id)
     for account_id in account_ids:
         try:
-            await disconnector.disconnect(account_id, owner_ids=frozenset({owner_id}), actor=actor)
+            await disconnector.disconnect(account_id, owner_ids=frozenset({owner_id}), actor=actor, use=use)
         except NotFound:
             continue
 

@@ -13,6 +13,7 @@ from app.leases import Lease, held, holding
 from app.linked_accounts.erase import forget_hints
 from app.linked_accounts.feed import read_feed
 from app.runtime import Runtime
+from app.stackone.budget import Use
 
 logger = structlog.get_logger(__name__)
 
@@ -47,7 +48,7 @@ class Upkeep:
             async with self.runtime.database.reading() as connection:
                 pending = await pending_erasures(connection)
             for erasure in pending:
-                await carry_on(self.runtime, erasure)
+                await carry_on(self.runtime, erasure, use=Use.REFRESH)
         return True
 
     async def _settle(self, lease: Lease) -> None:

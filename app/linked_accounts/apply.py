@@ -67,12 +67,13 @@ def decide(row: LinkedAccount, reading: Reading, now: datetime) -> Decision:
     """Say what a reading does to a row. Pure."""
     account = reading.account
     is_older_read = row.read_ticket is not None and reading.ticket < row.read_ticket
-    if row.deleted_at is not None:
-        if account is None:
-            return Decision("unchanged", {})
-        if row.verified_at is not None or is_older_read:
-            return Decision("buried", {})
-    if is_older_read and (account is None or row.updated_at is None or account.updated_at <= row.updated_at):
+    is_gone = row.deleted_at is not None
+    if is_gone and account is None:
+        return Decision("unchanged", {})
+    if is_gone and row.verified_at is not None and not is_older_read:
+        return Decision("buried", {})
+    shows_news = account is not None and row.updated_at is not None and account.updated_at > row.updated_at
+    if is_older_read and (is_gone or not shows_news):
         return Decision("stale", {})
     if account is None:
         return _decide_gone(row, reading, now)
@@ -112,19 +113,22 @@ def _decide_present(row: LinkedAccount, account: Account, ticket: int, now: date
     old = {name: getattr(row, name) for name in new}
     if row.status_reasons is not None:
         old["status_reasons"] = list(row.status_reasons)
-    values: dict[str, Any] = {**new, "verified_at": now, "read_ticket": ticket, "deleted_at": None}
+    # An older read may still show a newer account; the order of what comes after is that of the latest read.
+    latest = max(ticket, row.read_ticket or 0)
+    values: dict[str, Any] = {**new, "verified_at": now, "read_ticket": latest, "deleted_at": None}
     if row.verified_at is None:
         linked = Change(Kind.LINKED, account.id, account.owner_id, account.provider, {"status": account.status})
         values |= _reauth_values(row, account.status, now)
         return Decision("applied", values, (linked,))
     changes: list[Change] = []
     if old["owner_id"] != new["owner_id"]:
-        # Each owner is told its own half: who left it for whom is nobody else's business.
+        # Each owner is told its own half: who left it for whom is nobody else's business, nor are the names that the
+        # account had before.
         changes.append(Change(Kind.OWNER_CHANGED, account.id, row.owner_id, row.provider, {"owner": "left"}))
         changes.append(Change(Kind.OWNER_CHANGED, account.id, account.owner_id, account.provider, {"owner": "joined"}))
         values |= {"disconnect_requested_at": None, "disconnect_requested_by": None}
     differing = {name: {"from": old[name], "to": new[name]} for name in _REPORTED if old[name] != new[name]}
-    if differing:
+    if differing and not changes:
         changes.append(Change(Kind.UPDATED, account.id, account.owner_id, account.provider, differing))
     reauth = _reauth_values(row, account.status, now)
     if reauth.get("needs_reauth_since") is not None:

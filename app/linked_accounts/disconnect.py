@@ -45,7 +45,7 @@ class Disconnector:
     jitter: random.Random = field(default_factory=random.Random)
 
     async def disconnect(
-        self, account_id: str, *, owner_ids: frozenset[str] | None, actor: str
+        self, account_id: str, *, owner_ids: frozenset[str] | None, actor: str, use: Use = Use.INTERACTIVE
     ) -> LinkedAccount | None:
         """Disconnect an account of one of these owners (None: of any); return it if StackOne is yet to confirm.
 
@@ -62,7 +62,7 @@ class Disconnector:
             claim = await request_disconnect(
                 connection, row, actor=actor, now=now, claim_for=timedelta(seconds=self.settings.claim_seconds)
             )
-        outcome = await self.carry_out(claim)
+        outcome = await self.carry_out(claim, use=use)
         if outcome == "lost":
             raise NotFound
         if outcome == "gone":

@@ -6,6 +6,7 @@ A mark is a hint, not a message: ten hints for one account are one due row and c
 import random
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -36,23 +37,10 @@ async def mark_due(
     account_id: str,
     *,
     now: datetime,
-    owner_id: str | None = None,
-    owner_name: str | None = None,
-    provider: str | None = None,
 ) -> None:
     """Ask for an account to be read again; an unknown one gets a row that stays unseen until StackOne confirms it."""
-    statement = upsert(
-        connection,
-        linked_accounts,
-        {
-            "account_id": account_id,
-            "owner_id": owner_id,
-            "owner_name": owner_name,
-            "provider": provider,
-            "refresh_due_at": now,
-            "refresh_marks": 1,
-        },
-    )
+    values = {"account_id": account_id, "refresh_due_at": now, "refresh_marks": 1}
+    statement = upsert(connection, linked_accounts, values)
     await connection.execute(
         statement.on_conflict_do_update(
             index_elements=[_C.account_id],
@@ -69,16 +57,22 @@ async def mark_due(
     )
 
 
+def has_passed(column: sa.ColumnElement[Any], now: datetime, *, longest: timedelta) -> sa.ColumnElement[bool]:
+    """Tell in SQL whether a time has come that was written as at most `longest` from its writer's now.
+
+    Times much further ahead come from a clock that has since been set back; they count as past, or a row could wait for
+    a date that never comes. Not times that are only a little ahead: replicas' clocks differ, and the claim of one whose
+    clock is a second ahead is no reason to read the same account at once.
+    """
+    return sa.or_(column <= now, column > now + 2 * longest)
+
+
 async def claim_due(
     connection: AsyncConnection, *, now: datetime, claim_for: timedelta, longest_wait: timedelta, limit: int
 ) -> list[Claim]:
-    """Claim up to `limit` due rows of all owners.
-
-    Times further ahead than any we write come from a clock that has since been set back; they count as past, or a
-    row could wait for a date that never comes.
-    """
-    is_due = sa.or_(_C.refresh_due_at <= now, _C.refresh_due_at > now + longest_wait)
-    is_free = sa.or_(_C.claimed_until.is_(None), _C.claimed_until <= now, _C.claimed_until > now + claim_for)
+    """Claim up to `limit` due rows of all owners."""
+    is_due = has_passed(_C.refresh_due_at, now, longest=longest_wait)
+    is_free = sa.or_(_C.claimed_until.is_(None), has_passed(_C.claimed_until, now, longest=claim_for))
     chosen = (
         sa.select(_C.account_id)
         .where(is_due, is_free, _C.deleted_at.is_(None))

@@ -87,7 +87,6 @@ async def record_delivery(
     *,
     digest: bytes,
     account_id: str,
-    owner_id: str | None,
     provider: str | None,
     event: str,
     now: datetime,
@@ -96,6 +95,9 @@ async def record_delivery(
 
     The digest covers the whole body. Two deliveries that differ only in `sent_at` are two hints: they cost one more
     read at most, while a digest without it would drop a second change that carries the same event date.
+
+    Whose account the event says it is is left out: StackOne is asked anyway, and an event that comes late (of the very
+    deletions that erased an owner) must not bring the owner back.
     """
     statement = upsert(
         connection,
@@ -103,7 +105,6 @@ async def record_delivery(
         {
             "digest": digest,
             "account_id": account_id,
-            "owner_id": owner_id,
             "provider": provider,
             "kind": Kind.HINT.value,
             "source": Source.WEBHOOK.value,

@@ -12,7 +12,7 @@ linked_accounts = sa.Table(
     "linked_accounts",
     metadata,
     sa.Column("account_id", _ID, primary_key=True),
-    # Null until StackOne has told whose it is: events may leave the owner out.
+    # Null until StackOne, asked, has told whose it is: what an event says of the owner is not kept.
     sa.Column("owner_id", _ID),
     sa.Column("owner_name", sa.Text),
     sa.Column("username", sa.Text),

@@ -1,6 +1,6 @@
 """The outbox: filled from the change feed, emptied per account in order, and never silently dropped."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.database import upsert
+from app.linked_accounts.due import has_passed
 from app.linked_accounts.feed import last_position, read_feed
 from app.push.tables import push_deliveries, push_destinations
 
@@ -58,7 +59,13 @@ async def fill(connection: AsyncConnection, destination: str, *, now: datetime, 
 
 
 async def claim(
-    connection: AsyncConnection, destinations: Collection[str], *, now: datetime, claim_for: timedelta, limit: int
+    connection: AsyncConnection,
+    destination: str,
+    *,
+    now: datetime,
+    claim_for: timedelta,
+    longest_wait: timedelta,
+    limit: int,
 ) -> list[Parcel]:
     """Claim due deliveries, of each account at most the first that is pending: order is kept per account."""
     earlier = push_deliveries.alias("earlier")
@@ -66,9 +73,9 @@ async def claim(
         sa.select(_D.destination, _D.position)
         .where(
             _D.state == "pending",
-            _D.destination.in_(destinations),
-            _D.due_at <= now,
-            sa.or_(_D.claimed_until.is_(None), _D.claimed_until <= now, _D.claimed_until > now + claim_for),
+            _D.destination == destination,
+            has_passed(_D.due_at, now, longest=longest_wait),
+            sa.or_(_D.claimed_until.is_(None), has_passed(_D.claimed_until, now, longest=claim_for)),
             ~sa.exists().where(
                 earlier.c.destination == _D.destination,
                 earlier.c.account_id == _D.account_id,

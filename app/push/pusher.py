@@ -33,31 +33,38 @@ class Pusher:
     jitter: random.Random = field(default_factory=random.Random)
 
     async def run_forever(self) -> None:
-        """Push until cancelled."""
-        if not self.runtime.settings.push.destinations:
-            await asyncio.Event().wait()
+        """Push until cancelled, to each destination by itself: one that hangs must not keep news from the others."""
+        async with asyncio.TaskGroup() as tasks:
+            for destination in self.runtime.settings.push.destinations:
+                tasks.create_task(self._push_forever(destination))
+            tasks.create_task(asyncio.Event().wait())
+
+    async def _push_forever(self, destination: PushDestination) -> None:
         while True:
-            if not await self.run_once():
+            if not await self.push(destination):
                 await asyncio.sleep(_IDLE_SECONDS)
 
     async def run_once(self) -> int:
-        """Fill the outbox and deliver one batch; return how many deliveries were tried."""
+        """Deliver one batch to each destination; return how many deliveries were tried."""
+        return sum([await self.push(destination) for destination in self.runtime.settings.push.destinations])
+
+    async def push(self, destination: PushDestination) -> int:
+        """Fill a destination's outbox and deliver one batch of it; return how many deliveries were tried."""
         settings = self.runtime.settings.push
-        for destination in settings.destinations:
-            async with self.runtime.database.transaction() as connection:
-                await outbox.fill(connection, destination.name, now=self.runtime.clock.now(), limit=_FILL)
-        by_name = {destination.name: destination for destination in settings.destinations}
+        async with self.runtime.database.transaction() as connection:
+            await outbox.fill(connection, destination.name, now=self.runtime.clock.now(), limit=_FILL)
         async with self.runtime.database.transaction() as connection:
             parcels = await outbox.claim(
                 connection,
-                by_name,
+                destination.name,
                 now=self.runtime.clock.now(),
                 claim_for=timedelta(seconds=settings.timeout_seconds + _CLAIM_MARGIN_SECONDS),
+                longest_wait=timedelta(seconds=settings.max_backoff_seconds),
                 limit=settings.batch,
             )
         async with asyncio.TaskGroup() as tasks:
             for parcel in parcels:
-                tasks.create_task(self._deliver(parcel, by_name[parcel.destination]))
+                tasks.create_task(self._deliver(parcel, destination))
         return len(parcels)
 
     async def _deliver(self, parcel: Parcel, destination: PushDestination) -> None:

@@ -12,6 +12,10 @@ from urllib.parse import urlsplit
 
 import httpx2
 
+_GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
+# Translated to any IPv4 address, private ones included.
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 
 
@@ -36,11 +40,12 @@ def is_public(address: str) -> bool:
     parsed = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(parsed, ipaddress.IPv6Address):
         embedded = parsed.ipv4_mapped or parsed.sixtofour or (parsed.teredo[1] if parsed.teredo else None)
-        if embedded is not None and not embedded.is_global:
-            return False
-        # NAT64 leads to any IPv4 address, private ones included.
-        if parsed in ipaddress.ip_network("64:ff9b::/96"):
-            return ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF).is_global
+        if parsed in _NAT64:
+            embedded = ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF)
+        if embedded is not None:
+            return is_public(str(embedded))
+        # Elsewhere lie IPv4-compatible, site-local and reserved addresses, some of which `is_global` lets pass.
+        return parsed in _GLOBAL_UNICAST and parsed.is_global
     return parsed.is_global and not parsed.is_multicast
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import AliasChoices, Field, ValidationError
 
 from app.errors import Unauthenticated, Unprocessable
-from app.stackone.models import Id, Instant, Received, Text
+from app.stackone.models import Id, Received, Text
 
 SIGNATURE_HEADER = "x-stackone-signature"
 # 43 characters unpadded, 44 padded; anything much longer is not worth a comparison.
@@ -23,19 +23,12 @@ _LONGEST_SIGNATURE = 64
 
 
 class AccountEvent(Received):
-    """A verified account event. It says where to look, never what is there: it carries no status."""
+    """A verified account event. It says where to look; whose the account is and how it stands, StackOne is asked."""
 
     event: Text = Field(max_length=128)
     account_id: Id
     project_id: str | None = Field(default=None, max_length=255)
     provider: Text | None = Field(default=None, max_length=255, validation_alias=AliasChoices("provider", "connector"))
-    owner_id: Text | None = Field(
-        default=None, max_length=255, validation_alias=AliasChoices("origin_owner_id", "owner_id")
-    )
-    owner_name: Text | None = Field(
-        default=None, max_length=255, validation_alias=AliasChoices("origin_owner_name", "owner_name")
-    )
-    event_date: Instant | None = None
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.errors import AppError
 from app.linked_accounts import due
@@ -21,6 +22,8 @@ from app.stackone.models import Account
 
 logger = structlog.get_logger(__name__)
 
+_COUNT_SECONDS = 5.0
+
 
 @dataclass
 class Refresher:
@@ -28,6 +31,7 @@ class Refresher:
 
     runtime: Runtime
     jitter: random.Random = field(default_factory=random.Random)
+    _count_due_at: float = field(default=float("-inf"), init=False)
 
     async def run_forever(self) -> None:
         """Refresh due accounts until cancelled, at once when told of one and otherwise every poll interval."""
@@ -57,18 +61,26 @@ class Refresher:
                 longest_wait=timedelta(seconds=settings.max_backoff_seconds),
                 limit=settings.batch,
             )
-            waiting = await count_due_of_all_owners(connection) if not claims else None
-        self.runtime.metrics.due.set(waiting if waiting is not None else len(claims))
+            claimed_at = self.runtime.clock.monotonic()
+            await self._count_due(connection, claimed_at)
         gate = asyncio.Semaphore(settings.concurrency)
 
         async def refresh_gated(claim: Claim) -> None:
             async with gate:
-                await self.refresh(claim)
+                # A claim that ran out while it waited for its turn may be another process' by now.
+                if self.runtime.clock.monotonic() - claimed_at < settings.claim_seconds:
+                    await self.refresh(claim)
 
         async with asyncio.TaskGroup() as tasks:
             for claim in claims:
                 tasks.create_task(refresh_gated(claim))
         return len(claims)
+
+    async def _count_due(self, connection: AsyncConnection, now: float) -> None:
+        """Count what waits, now and then: a backlog that is worth a look takes a while to count."""
+        if now >= self._count_due_at:
+            self._count_due_at = now + _COUNT_SECONDS
+            self.runtime.metrics.due.set(await count_due_of_all_owners(connection))
 
     async def refresh(self, claim: Claim) -> None:
         """Read one claimed account and apply the answer, or give the row back to be tried later."""

@@ -67,20 +67,12 @@ async def record_hint(delivery: Delivery, runtime: Runtime) -> str:
             connection,
             digest=delivery.digest,
             account_id=event.account_id,
-            owner_id=event.owner_id,
             provider=event.provider,
             event=event.event,
             now=now,
         )
         if is_new:
-            await due.mark_due(
-                connection,
-                event.account_id,
-                now=now,
-                owner_id=event.owner_id,
-                owner_name=event.owner_name,
-                provider=event.provider,
-            )
+            await due.mark_due(connection, event.account_id, now=now)
     if not is_new:
         return "duplicate"
     runtime.account_due.set()

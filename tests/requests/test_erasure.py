@@ -8,6 +8,8 @@ import sqlalchemy as sa
 from app.connect_sessions.upkeep import Upkeep
 from app.database import metadata
 from app.identity.caller import Scope
+from app.linked_accounts.store import count_due_of_all_owners
+from sandbox.stackone.accounts import LinkOrder
 from tests.support.waiting import eventually
 from tests.support.world import World, open_world
 
@@ -59,6 +61,30 @@ async def test_nothing_personal_remains_and_others_keep_theirs(world: World) -> 
     assert again.json() == receipt
     shown = await world.broker.get(f"/v1/linked-accounts/{bobs}", headers=world.as_user("bob"))
     assert shown.status_code == 200
+
+
+async def test_an_event_that_comes_late_does_not_bring_the_owner_back(world: World) -> None:
+    """StackOne tells of the erasure's own deletions, and somebody replays what was captured before."""
+    await filled(world)
+    assert (await erase(world)).json()["state"] == "complete"
+    # One more account, of which the store never hears but by its events.
+    order = LinkOrder(provider="bamboohr", origin_owner_id="org_acme", origin_owner_name="Acme Inc", multiple=True)
+    world.project.accounts.delete(world.project.accounts.link(order).id)
+    webhooks = world.project.webhooks
+    assert await webhooks.settle(10)
+    for delivery in webhooks.log.after(0, 100):
+        # Signed anew: other bytes than before.
+        delivery.raw = None
+        assert (await webhooks.replay(delivery.n)).state == "delivered"
+
+    async def nothing_due() -> bool:
+        async with world.runtime.database.reading() as connection:
+            return await count_due_of_all_owners(connection) == 0
+
+    await eventually(nothing_due)
+    left = await everything(world)
+    for trace in ("org_acme", "Acme", "alice"):
+        assert trace not in left, trace
 
 
 async def test_while_stackone_is_away_the_erasure_waits_and_is_then_carried_on(database_url: str) -> None:

@@ -57,6 +57,19 @@ async def test_a_change_says_what_changed_and_shows_the_account(world: World) ->
     assert (await read(world, after=3)) == {"data": [], "next_cursor": "3"}
 
 
+async def test_a_change_in_nothing_that_is_shown_but_the_time_is_no_news(world: World) -> None:
+    account_id = await confirmed(world)
+    before = (await read(world))["data"]
+    await world.switch("PATCH", f"/accounts/{account_id}", {"credentials": {"api_key": "another"}})
+
+    async def newer() -> bool:
+        shown = await world.broker.get(f"/v1/accounts/{account_id}", headers=world.as_service())
+        return bool(shown.json()["updated_at"] > before[0]["account"]["updated_at"])
+
+    await eventually(newer)
+    assert [entry["kind"] for entry in (await read(world))["data"]] == ["account.linked"]
+
+
 async def test_a_limited_key_reads_its_owners_changes_only(world: World) -> None:
     mine, theirs = await confirmed(world, "alice"), await confirmed(world, "bob")
     acme = await world.create_key(Scope.EVENTS_READ, owners=("org_acme",))
@@ -71,6 +84,13 @@ async def test_a_limited_key_reads_its_owners_changes_only(world: World) -> None
     assert (left["owner_id"], left["changes"], left["account"]) == ("org_acme", {"owner": "left"}, None)
     everything = await read(world)
     assert {entry["account_id"] for entry in everything["data"]} == {mine, theirs}
+    # The new owner is told that it joined, and nothing of whose it was.
+    globex = await world.create_key(Scope.EVENTS_READ, owners=("org_globex",))
+    joined = [entry for entry in (await read(world, globex))["data"] if entry["account_id"] == mine]
+    assert [(entry["kind"], entry["changes"]) for entry in joined] == [
+        ("account.owner_changed", {"owner": "joined"}),
+    ]
+    assert "Acme" not in str([entry["changes"] for entry in joined])
     reader = await world.create_key(Scope.ACCOUNTS_READ)
     refused = await world.broker.get("/v1/events", headers=world.as_service(reader))
     assert refused.status_code == 403

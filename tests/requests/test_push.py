@@ -1,9 +1,10 @@
 """Push: signed webhooks to one's own services, in order per account, tried again, set aside, replayed."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx2
@@ -16,6 +17,7 @@ from app.push import outbox
 from app.push.pusher import Pusher
 from app.push.tables import push_deliveries
 from app.push.wire import NotDelivered, Wire, is_public
+from app.settings import PushSettings
 from app.sync.sweep import run_sweep
 from sandbox.serving import bind, serving, url_of
 from tests.support.waiting import eventually
@@ -24,6 +26,8 @@ from tests.support.world import World, open_world
 pytestmark = pytest.mark.anyio
 
 SECRET = "whsec_ZGVtby1jYW5hcnktcHVzaC1zZWNyZXQtMDAwMDAwMDA="
+
+DESTINATION = {"name": "crm", "url": "", "secret": SECRET}
 
 
 @dataclass
@@ -62,7 +66,7 @@ async def receiver() -> AsyncIterator[Receiver]:
 @asynccontextmanager
 async def pushing(database_url: str, service: Receiver, **push: Any) -> AsyncIterator[tuple[World, Pusher]]:
     """Open a world in which nothing runs by itself, and a pusher to run by hand."""
-    destination = {"name": "crm", "url": service.url, "secret": SECRET}
+    destination = DESTINATION | {"url": service.url}
     async with open_world(
         database_url,
         webhooks=False,
@@ -123,6 +127,38 @@ async def test_what_is_never_taken_is_set_aside_and_can_be_replayed(database_url
         assert [change["kind"] for change in service.taken] == ["account.linked"] * 2
 
 
+async def test_a_destination_that_hangs_keeps_nothing_from_another(database_url: str) -> None:
+    held = asyncio.Event()
+
+    class Hanging(httpx2.AsyncHTTPTransport):
+        async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+            if request.url.path == "/hanging":
+                await held.wait()
+            return await super().handle_async_request(request)
+
+    async with receiver() as service, pushing(database_url, service) as (world, _pusher):
+        hanging = {"name": "audit", "url": service.url.replace("/changes", "/hanging"), "secret": SECRET}
+        both = PushSettings.model_validate({"destinations": [hanging, DESTINATION | {"url": service.url}]})
+        wire = Wire(timeout_seconds=30, allow_private=True, transport=Hanging(verify=False))
+        pusher = Pusher(replace(world.runtime, settings=world.settings.model_copy(update={"push": both})), wire)
+        await asyncio.gather(*(pusher.push(destination) for destination in both.destinations))
+        pushing_on = asyncio.create_task(pusher.run_forever())
+        ids = [await world.link() for _ in range(2)]
+        for number, account_id in enumerate(ids):
+            await run_sweep(world.runtime, by="test")
+            await world.switch("PATCH", f"/accounts/{account_id}", {"label": f"n{number}"})
+
+        async def all_told() -> bool:
+            return len(service.taken) >= 3
+
+        try:
+            await eventually(all_told, within=10)
+        finally:
+            pushing_on.cancel()
+            await asyncio.gather(pushing_on, return_exceptions=True)
+            await wire.close()
+
+
 @pytest.mark.parametrize(
     ("address", "public"),
     [
@@ -145,6 +181,13 @@ async def test_what_is_never_taken_is_set_aside_and_can_be_replayed(database_url
         ("::ffff:169.254.169.254", False),
         ("64:ff9b::7f00:1", False),
         ("2002:7f00:1::", False),
+        ("::127.0.0.1", False),
+        ("64:ff9b:1::1", False),
+        ("fec0::1", False),
+        ("2001:db8::1", False),
+        ("::ffff:0:127.0.0.1", False),
+        ("::ffff:93.184.216.34", True),
+        ("64:ff9b::5db8:d822", True),
         ("ff02::1", False),
     ],
 )

@@ -1,0 +1,139 @@
+"""What a reading of StackOne does to a row: a pure decision, looked at case by case."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from app.linked_accounts.apply import Decision, Reading, decide
+from app.linked_accounts.events import Source
+from app.linked_accounts.store import LinkedAccount
+from app.stackone.models import Account
+
+NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
+EARLIER, LATER = NOW - timedelta(hours=1), NOW + timedelta(hours=1)
+FIELDS = {"owner_id": "acme", "owner_name": "Acme", "username": "ann", "provider": "bamboohr", "status": "active"}
+
+
+def row(**values: Any) -> LinkedAccount:
+    """Return a row that StackOne confirmed in read 10."""
+    empty = dict.fromkeys(LinkedAccount.__dataclass_fields__)
+    known = {"updated_at": NOW, "verified_at": NOW, "read_ticket": 10, "refresh_marks": 1, "refresh_attempts": 0}
+    return LinkedAccount(**{**empty, "account_id": "a", **FIELDS, **known, **values})
+
+
+def account(**values: Any) -> Account:
+    return Account.model_validate({"id": "a", **FIELDS, "updated_at": NOW, **values})
+
+
+def decided(before: LinkedAccount, now_shown: Account | None, ticket: int = 11) -> Decision:
+    return decide(before, Reading("a", now_shown, ticket), NOW)
+
+
+def kinds(decision: Decision) -> list[str]:
+    return [change.kind.value for change in decision.changes]
+
+
+UNSEEN = {"verified_at": None, "updated_at": None, "read_ticket": None, "status": None}
+
+
+@pytest.mark.parametrize(
+    ("before", "shown", "ticket", "outcome", "told"),
+    [
+        pytest.param(row(), account(), 11, "unchanged", [], id="the same again"),
+        pytest.param(row(), account(updated_at=LATER), 11, "applied", [], id="only its time changed: no news"),
+        pytest.param(row(), account(label="x", updated_at=LATER), 11, "applied", ["account.updated"], id="edited"),
+        pytest.param(row(), account(label="x"), 9, "stale", [], id="an older read of the same time"),
+        pytest.param(
+            row(), account(label="x", updated_at=LATER), 9, "applied", ["account.updated"], id="older read, newer state"
+        ),
+        pytest.param(
+            row(), account(label="x", updated_at=EARLIER), 11, "behind", [], id="its time went back: ask again"
+        ),
+        pytest.param(
+            row(refresh_attempts=3),
+            account(label="x", updated_at=EARLIER),
+            11,
+            "applied",
+            ["account.updated"],
+            id="its time went back and stays there",
+        ),
+        pytest.param(row(), None, 11, "gone", ["account.unlinked"], id="gone"),
+        pytest.param(row(), None, 9, "stale", [], id="gone, said an older read"),
+        pytest.param(row(**UNSEEN), None, 11, "retry", [], id="not there yet"),
+        pytest.param(row(**UNSEEN, refresh_attempts=3), None, 11, "gone", [], id="never was there"),
+        pytest.param(row(**UNSEEN), account(), 11, "applied", ["account.linked"], id="first seen"),
+        pytest.param(row(deleted_at=NOW), account(updated_at=LATER), 11, "buried", [], id="seen after its burial"),
+        pytest.param(row(deleted_at=NOW), account(updated_at=LATER), 9, "stale", [], id="an answer that came too late"),
+        pytest.param(row(deleted_at=NOW), None, 11, "unchanged", [], id="still gone"),
+        pytest.param(
+            row(**{**UNSEEN, "read_ticket": 10}, deleted_at=NOW),
+            account(),
+            11,
+            "applied",
+            ["account.linked"],
+            id="buried unseen, and there after all",
+        ),
+        pytest.param(
+            row(**{**UNSEEN, "read_ticket": 10}, deleted_at=NOW), account(), 9, "stale", [], id="buried unseen, later"
+        ),
+        pytest.param(
+            row(), account(status="expired"), 11, "applied", ["account.updated", "account.needs_reauth"], id="expires"
+        ),
+        pytest.param(
+            row(status="error", needs_reauth_since=EARLIER),
+            account(),
+            11,
+            "applied",
+            ["account.updated", "account.recovered"],
+            id="recovers",
+        ),
+        pytest.param(
+            row(status="error", needs_reauth_since=EARLIER),
+            account(status="suspended"),
+            11,
+            "applied",
+            ["account.updated"],
+            id="is suspended while it needs somebody",
+        ),
+    ],
+)
+def test_a_reading_does_what_it_may(
+    before: LinkedAccount, shown: Account | None, ticket: int, outcome: str, told: list[str]
+) -> None:
+    decision = decided(before, shown, ticket)
+    assert (decision.outcome, kinds(decision)) == (outcome, told)
+
+
+def test_the_order_of_reads_never_goes_back() -> None:
+    assert decided(row(), account(updated_at=LATER), ticket=9).values["read_ticket"] == 10
+
+
+def test_needing_somebody_has_a_beginning_and_an_end() -> None:
+    broken = decided(row(), account(status="error", status_reasons=[{"code": "expired_token"}]))
+    assert broken.values["needs_reauth_since"] == NOW
+    assert broken.changes[1].changes == {"status": "error", "status_reasons": [{"code": "expired_token"}]}
+    still = decided(row(status="error", needs_reauth_since=EARLIER), account(status="expired"))
+    assert "needs_reauth_since" not in still.values
+    mended = decided(row(status="error", needs_reauth_since=EARLIER), account())
+    assert (mended.values["needs_reauth_since"], mended.values["recovered_at"]) == (None, NOW)
+
+
+def test_a_new_owner_gets_the_account_without_its_past() -> None:
+    before = row(disconnect_requested_at=EARLIER, disconnect_requested_by="user:ann", label="Ann's")
+    decision = decided(before, account(owner_id="globex", owner_name="Globex", username="bob", label="Bob's"))
+    assert [(change.owner_id, change.changes) for change in decision.changes] == [
+        ("acme", {"owner": "left"}),
+        ("globex", {"owner": "joined"}),
+    ]
+    # The wish to disconnect was the old owner's.
+    assert decision.values["disconnect_requested_at"] is None
+    assert decision.values["owner_id"] == "globex"
+
+
+def test_an_account_that_is_gone_keeps_no_personal_fields() -> None:
+    gone = decided(row(label="Ann's", disconnect_requested_by="user:ann"), None)
+    assert {name: gone.values[name] for name in ("username", "label", "status_reasons")} == dict.fromkeys(
+        ("username", "label", "status_reasons")
+    )
+    assert gone.changes[0].cause == (Source.DISCONNECT, "user:ann")
