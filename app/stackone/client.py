@@ -8,6 +8,7 @@ import asyncio
 import base64
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -25,7 +26,7 @@ from app.errors import Unavailable, UpstreamRejected
 from app.metrics import Metrics
 from app.settings import StackOneSettings
 from app.stackone.budget import Budget, BudgetSpent, Use
-from app.stackone.models import Account, AuthenticatedSession, ConnectSession, ConnectSessionRequest
+from app.stackone.models import Account, AccountPage, AuthenticatedSession, ConnectSession, ConnectSessionRequest
 
 logger = structlog.get_logger(__name__)
 
@@ -142,6 +143,16 @@ class StackOneClient:
 
         One row that cannot be read fails the page: a listing with holes must not look complete.
         """
+        found = await self.list_page(page=page, page_size=page_size, owner_id=owner_id, use=use)
+        if found.unreadable:
+            message = "StackOne's listing of accounts has rows that cannot be read"
+            raise UpstreamRejected(message)
+        return found.accounts
+
+    async def list_page(
+        self, *, page: int, page_size: int, owner_id: str | None = None, use: Use = Use.INTERACTIVE
+    ) -> AccountPage:
+        """Read one page like `list_accounts`, counting the rows that cannot be read: the others are of use even so."""
         query: dict[str, int | str] = {"page": page, "page_size": page_size}
         if owner_id is not None:
             query["origin_owner_id"] = owner_id
@@ -150,7 +161,11 @@ class StackOneClient:
         if not isinstance(rows, list):
             message = "StackOne's listing of accounts is neither a list nor an object with one"
             raise UpstreamRejected(message)
-        return [_read(Account, row) for row in rows]
+        accounts = []
+        for row in rows:
+            with suppress(UpstreamRejected):
+                accounts.append(_read(Account, row))
+        return AccountPage(accounts, unreadable=len(rows) - len(accounts))
 
     async def _call(
         self,

@@ -4,13 +4,13 @@ Accounts exist in two spellings (v1 `provider`, `origin_owner_id`; v2 `connector
 (a bare array, `{"data": []}`); ids may be numbers past 2^63 and are always text here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 
 class Category(StrEnum):
@@ -60,7 +60,15 @@ def _clean(value: object) -> object:
     return value
 
 
-Id = Annotated[str, BeforeValidator(_text), Field(min_length=1, max_length=255)]
+def _storable(value: str) -> str:
+    """Refuse what PostgreSQL cannot store: an id cannot be cleaned, or it would be another one."""
+    if not value.isprintable():
+        message = "not an id"
+        raise ValueError(message)
+    return value
+
+
+Id = Annotated[str, BeforeValidator(_text), AfterValidator(_storable), Field(min_length=1, max_length=255)]
 Text = Annotated[str, BeforeValidator(_clean)]
 Instant = Annotated[datetime, BeforeValidator(_utc)]
 
@@ -76,7 +84,7 @@ class StatusReason(Received):
 
     code: Text | None = None
     description: Text | None = None
-    timestamp: str | None = None
+    timestamp: Text | None = None
 
 
 class Account(Received):
@@ -85,7 +93,9 @@ class Account(Received):
     id: Id
     provider: Text = Field(validation_alias=AliasChoices("provider", "connector"))
     status: Text
-    owner_id: Text | None = Field(default=None, validation_alias=AliasChoices("origin_owner_id", "owner_id"))
+    owner_id: Text | None = Field(
+        default=None, max_length=255, validation_alias=AliasChoices("origin_owner_id", "owner_id")
+    )
     owner_name: Text | None = Field(default=None, validation_alias=AliasChoices("origin_owner_name", "owner_name"))
     username: Text | None = Field(default=None, validation_alias=AliasChoices("origin_username", "username"))
     status_reasons: tuple[StatusReason, ...] | None = None
@@ -94,6 +104,19 @@ class Account(Received):
     created_at: Instant | None = None
     updated_at: Instant
     project_id: str | None = None
+
+
+@dataclass(frozen=True)
+class AccountPage:
+    """A page of a listing; rows that no sense could be made of are only counted."""
+
+    accounts: Sequence[Account]
+    unreadable: int = 0
+
+    @property
+    def rows(self) -> int:
+        """How many rows the page had."""
+        return len(self.accounts) + self.unreadable
 
 
 class ConnectSession(Received):

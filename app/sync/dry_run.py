@@ -14,7 +14,7 @@ from app.linked_accounts.tables import linked_accounts
 from app.runtime import Runtime
 from app.stackone.budget import Use
 from app.stackone.client import AccountGone
-from app.stackone.models import Account
+from app.stackone.models import Account, AccountPage
 from app.sync.plan import Brake, Page, Verdict, judge_page
 
 _C = linked_accounts.c
@@ -49,23 +49,23 @@ async def dry_run(runtime: Runtime, *, max_removal_percent: float | None, listen
         found.known = await count_known(connection)
     number = 0
     verdict: Verdict = "more"
+    has_holes = False
     while verdict == "more":
         try:
-            rows = await runtime.stackone.list_accounts(
-                page=number, page_size=settings.sync.sweep_page_size, use=Use.SWEEP
-            )
+            page = await runtime.stackone.list_page(page=number, page_size=settings.sync.sweep_page_size, use=Use.SWEEP)
         except UpstreamRejected:
             if number > 0:
                 raise
-            rows = ()
-        new = {account.id: account for account in rows if hash(account.id) not in seen}
+            page = AccountPage(())
+        has_holes = has_holes or page.unreadable > 0
+        new = {account.id: account for account in page.accounts if hash(account.id) not in seen}
         seen.update(hash(account_id) for account_id in new)
-        verdict = judge_page(Page(number, settings.sync.sweep_page_size, len(rows), len(new)))
+        verdict = judge_page(Page(number, settings.sync.sweep_page_size, page.rows, len(new)))
         async with runtime.database.reading() as connection:
             await _compare(connection, runtime, new, found)
         listener(found)
         number += 1
-    found.complete = verdict == "complete"
+    found.complete = verdict == "complete" and not has_holes
     percent = settings.sync.sweep_max_removal_percent if max_removal_percent is None else max_removal_percent
     if found.complete:
         await _count_removals(runtime, seen, found, Brake(percent, settings.sync.sweep_removal_floor))

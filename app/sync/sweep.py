@@ -6,7 +6,7 @@ the work it stands for and under the lease's fence, so a crash costs at most one
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, replace
 from typing import TypeVar
 
@@ -21,7 +21,7 @@ from app.linked_accounts.store import take_read_ticket
 from app.runtime import Runtime
 from app.stackone.budget import Use
 from app.stackone.client import AccountGone
-from app.stackone.models import Account
+from app.stackone.models import AccountPage
 from app.sync import runs
 from app.sync.plan import Brake, Page, judge_page
 from app.sync.runs import Sweep
@@ -34,6 +34,11 @@ _PATIENCE = 4
 _LONGEST_PAUSE = 60.0
 _SUSPECTS_AT_ONCE = 25
 _MOST_UNREADABLE_PAGES = 3
+_INCOMPLETE = (
+    "StackOne's listing has no recognisable end, or holes (see the log for sweep_rows_unreadable and"
+    " sweep_page_refused): what it shows was taken in, and nothing was removed"
+)
+_UNREAD = "StackOne would not say what became of {} account(s) that its listing lacks: they were left as they are"
 
 Answer = TypeVar("Answer")
 Listener = Callable[[Sweep, int], None]
@@ -93,16 +98,18 @@ class _Sweeper:
         self._page_size = runtime.settings.sync.sweep_page_size
         self._counts = _Counts(sweep.listed, sweep.added, sweep.changed, sweep.removed)
         self._known = 0
-        self._unreadable = 0
+        self._holes = 0
+        self._unread = 0
 
     async def run(self) -> Sweep:
         async with self._runtime.database.reading() as connection:
             self._known = await swept.count_known(connection)
-        while self._sweep.complete is None:
-            await self._sweep_page(self._sweep.next_page)
+        # A listing that had a hole when its sweeper died is not read on: it can no longer become complete.
+        is_over = self._sweep.complete is not None
+        while not is_over:
+            is_over = await self._sweep_page(self._sweep.next_page)
         if not self._sweep.complete:
-            reason = "StackOne's listing did not come to a recognisable end: nothing was removed"
-            return await self._finish("stopped", reason)
+            return await self._finish("stopped", _INCOMPLETE)
         sweep_id, start = self._sweep.id, self._sweep.start_ticket or 0
         async with self._runtime.database.reading() as connection:
             known = await swept.count_known(connection)
@@ -115,22 +122,25 @@ class _Sweeper:
         await self._record(suspects=suspects)
         while await self._read_suspects():
             pass
+        if self._unread:
+            return await self._finish("stopped", _UNREAD.format(self._unread))
         return await self._finish("done", None)
 
-    async def _sweep_page(self, number: int) -> None:
-        accounts = await self._list(number)
-        if accounts is None:
+    async def _sweep_page(self, number: int) -> bool:
+        """Read one page and apply it; return whether the listing ends here."""
+        page = await self._list(number)
+        if page is None:
             await self._record(next_page=number + 1, complete=False if number > 0 else None)
-            return
-        listed = {account.id: account for account in accounts}
+            return self._holes >= _MOST_UNREADABLE_PAGES
+        listed = {account.id: account for account in page.accounts}
         now = self._runtime.clock.now()
         async with self._runtime.database.transaction() as connection:
             known = await swept.already_listed(connection, self._sweep.id, listed)
             new = [account for account_id, account in listed.items() if account_id not in known]
-            verdict = judge_page(Page(number, self._page_size, len(accounts), len(new)))
-            progress = replace(
-                self._sweep, next_page=number + 1, complete=None if verdict == "more" else verdict == "complete"
-            )
+            verdict = judge_page(Page(number, self._page_size, page.rows, len(new)))
+            has_holes = self._sweep.complete is False or page.unreadable > 0
+            complete = False if has_holes else None if verdict == "more" else verdict == "complete"
+            progress = replace(self._sweep, next_page=number + 1, complete=complete)
             # Before the accounts: the feed's counter is the last row that a transaction may lock.
             await runs.record(connection, self._lease, self._sweep.id, self._values(progress))
             decisions = await apply_readings(
@@ -144,24 +154,28 @@ class _Sweeper:
             )
         self._sweep = progress
         self._count(decisions, listed=len(new))
+        return verdict != "more"
 
-    async def _list(self, number: int) -> Sequence[Account] | None:
+    async def _list(self, number: int) -> AccountPage | None:
         """Read one page; None stands for a page that StackOne would not or could not give."""
         async with self._runtime.database.transaction() as connection:
             self._ticket = await take_read_ticket(connection)
         try:
-            return await self._patiently(
-                lambda: self._runtime.stackone.list_accounts(page=number, page_size=self._page_size, use=Use.SWEEP)
+            page = await self._patiently(
+                lambda: self._runtime.stackone.list_page(page=number, page_size=self._page_size, use=Use.SWEEP)
             )
         except UpstreamRejected as error:
             if number == 0:
                 return None
-            # One unreadable page makes the listing partial, which still shows what is there; several make it useless.
-            self._unreadable += 1
-            logger.warning("sweep_page_unreadable", page=number, detail=error.detail)
-            if number == 1 or self._unreadable >= _MOST_UNREADABLE_PAGES:
+            # The listing is partial now, which still shows what is there; several such pages make it useless.
+            self._holes += 1
+            logger.warning("sweep_page_refused", page=number, detail=error.detail)
+            if number == 1:
                 raise
             return None
+        if page.unreadable:
+            logger.warning("sweep_rows_unreadable", page=number, rows=page.unreadable)
+        return page
 
     async def _read_suspects(self) -> bool:
         """Read one batch of suspected removals by id; return whether there may be more."""
@@ -173,7 +187,7 @@ class _Sweeper:
             ticket = await take_read_ticket(connection)
         if not ids:
             return False
-        readings = [Reading(account_id, await self._read(account_id), ticket) for account_id in ids]
+        readings = [reading for account_id in ids if (reading := await self._read(account_id, ticket)) is not None]
         progress = replace(sweep, last_suspect=ids[-1])
         async with self._runtime.database.transaction() as connection:
             await runs.record(connection, self._lease, sweep.id, self._values(progress))
@@ -189,11 +203,17 @@ class _Sweeper:
         self._count(decisions, listed=0)
         return True
 
-    async def _read(self, account_id: str) -> Account | None:
+    async def _read(self, account_id: str, ticket: int) -> Reading | None:
+        """Read a suspect; None stands for an answer that cannot be read, which removes nothing."""
         try:
-            return await self._patiently(lambda: self._runtime.stackone.get_account(account_id, use=Use.SWEEP))
+            account = await self._patiently(lambda: self._runtime.stackone.get_account(account_id, use=Use.SWEEP))
         except AccountGone:
+            return Reading(account_id, None, ticket)
+        except UpstreamRejected as error:
+            self._unread += 1
+            logger.warning("sweep_suspect_unreadable", account_id=account_id, detail=error.detail)
             return None
+        return Reading(account_id, account, ticket)
 
     async def _patiently(self, call: Callable[[], Awaitable[Answer]]) -> Answer:
         """Call StackOne, and again for a while if it is away. Raises Unavailable when it stays away."""

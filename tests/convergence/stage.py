@@ -18,6 +18,7 @@ from app.logs import configure_logs
 from app.runtime import Runtime
 from app.sync.refresh import Refresher
 from app.sync.sweep import run_sweep
+from tests.support.wires import Gate
 from tests.support.world import World, open_world
 
 SETTINGS: dict[str, Any] = {
@@ -62,40 +63,6 @@ class JumpyClock:
         return time.monotonic()
 
 
-class Gate(httpx2.AsyncBaseTransport):
-    """The wire to StackOne, on which a call may be held up before it arrives, or its answer before it is read."""
-
-    def __init__(self, wire: httpx2.AsyncBaseTransport) -> None:
-        """Let everything through."""
-        self._wire = wire
-        self._held: list[asyncio.Event] = []
-        self.hold: str | None = None
-
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send one request, when it may."""
-        hold, self.hold = self.hold, None
-        if hold == "before":
-            await self._wait()
-        response = await self._wire.handle_async_request(request)
-        if hold == "after":
-            # All of it has left StackOne: what it says is as old as the wait is long.
-            await response.aread()
-            await self._wait()
-        return response
-
-    def release(self) -> None:
-        """Let everything through that is held."""
-        self.hold = None
-        for event in self._held:
-            event.set()
-        self._held.clear()
-
-    async def _wait(self) -> None:
-        event = asyncio.Event()
-        self._held.append(event)
-        await event.wait()
-
-
 class Stage:
     """A world and a second replica of the broker that only runs loops, on a clock of its own."""
 
@@ -105,13 +72,15 @@ class Stage:
         configure_logs("CRITICAL")
         self._runner = asyncio.Runner()
         self._stack = AsyncExitStack()
-        self.world: World = self.run(self._stack.enter_async_context(open_world(database_url, **SETTINGS)))
-        http = self.world.runtime.stackone._http  # noqa: SLF001  there is no other way to stand between them
-        self.gate = Gate(http._transport)  # noqa: SLF001
-        http._transport = self.gate  # noqa: SLF001
+        opening = open_world(database_url, stackone_wire=self._stand_between, **SETTINGS)
+        self.world: World = self.run(self._stack.enter_async_context(opening))
         self.clock = JumpyClock()
         self.tasks: list[asyncio.Task[Any]] = []
         self._headers = {user: self.world.as_user(user, expires_in=80_000) for user in ("alice", "bob")}
+
+    def _stand_between(self, wire: httpx2.AsyncBaseTransport) -> Gate:
+        self.gate = Gate(wire)
+        return self.gate
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Run something to its end; what runs beside it goes on meanwhile."""

@@ -3,13 +3,15 @@
 import asyncio
 from typing import Any
 
+import httpx2
 import pytest
 import sqlalchemy as sa
 
 from app.linked_accounts.tables import account_events, linked_accounts
 from app.sync.sweep import run_sweep
 from tests.support.waiting import eventually
-from tests.support.world import World
+from tests.support.wires import Gate
+from tests.support.world import World, open_world
 
 pytestmark = pytest.mark.anyio
 
@@ -83,29 +85,25 @@ async def test_a_late_created_after_deleted_stays_deleted(world: World) -> None:
     assert listed.json()["data"] == []
 
 
-async def test_a_read_that_began_before_the_deletion_does_not_revive(world: World) -> None:
-    await world.switch("POST", "/webhooks", {"mode": "drop"})
-    account_id = await world.link("alice")
-    await run_sweep(world.runtime, by="test")
-    # The answer is taken at StackOne now and arrives when the account has long been gone.
-    await world.switch("POST", "/faults", {"method": "GET", "path": f"/accounts/{account_id}", "delay_ms": 0})
-    real = world.runtime.stackone.get_account
-    answered, may_arrive = asyncio.Event(), asyncio.Event()
+async def test_a_read_that_began_before_the_deletion_does_not_revive(database_url: str) -> None:
+    gates: list[Gate] = []
 
-    async def slow(wanted: str, **use: Any) -> Any:
-        answer = await real(wanted, **use)
-        answered.set()
-        await may_arrive.wait()
-        return answer
+    def gated(wire: httpx2.AsyncBaseTransport) -> Gate:
+        gates.append(Gate(wire))
+        return gates[0]
 
-    world.runtime.stackone.get_account = slow  # type: ignore[method-assign,assignment]
-    path = f"/v1/linked-accounts/{account_id}/confirm"
-    confirm = asyncio.create_task(world.broker.post(path, headers=world.as_user("alice")))
-    await answered.wait()
-    world.runtime.stackone.get_account = real  # type: ignore[method-assign]
-    await world.switch("DELETE", f"/accounts/{account_id}")
-    await run_sweep(world.runtime, by="test")
-    assert (await row(world, account_id))["deleted_at"] is not None
-    may_arrive.set()
-    assert (await confirm).status_code == 404
-    assert (await row(world, account_id))["deleted_at"] is not None
+    async with open_world(database_url, webhooks=False, stackone_wire=gated) as world:
+        account_id = await world.link("alice")
+        await run_sweep(world.runtime, by="test")
+        # The answer is taken at StackOne now and arrives when the account has long been gone.
+        [gate] = gates
+        gate.hold = "after"
+        path = f"/v1/linked-accounts/{account_id}/confirm"
+        confirm = asyncio.create_task(world.broker.post(path, headers=world.as_user("alice")))
+        await gate.holding.wait()
+        await world.switch("DELETE", f"/accounts/{account_id}")
+        await run_sweep(world.runtime, by="test")
+        assert (await row(world, account_id))["deleted_at"] is not None
+        gate.release()
+        assert (await confirm).status_code == 404
+        assert (await row(world, account_id))["deleted_at"] is not None

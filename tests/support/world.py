@@ -6,7 +6,7 @@ its calls to StackOne go through a transport that fails the test if a transactio
 
 import copy
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -162,9 +162,10 @@ async def open_world(
     *,
     webhooks: bool = True,
     clock: Clock | None = None,
+    stackone_wire: Callable[[httpx2.AsyncBaseTransport], httpx2.AsyncBaseTransport] | None = None,
     **sections: Any,
 ) -> AsyncIterator[World]:
-    """Start the three services, and stop them at the end of the block."""
+    """Start the three services, and stop them at the end of the block; `stackone_wire` is laid around the real one."""
     stackone_socket, identity_socket, broker_socket = bind(0), bind(0), bind(0)
     for bound in (stackone_socket, identity_socket, broker_socket):
         # What is accepted inherits it. Without, an answer in two pieces waits 40 ms for a delayed acknowledgement.
@@ -186,9 +187,10 @@ async def open_world(
         IdentityConfig(own_url=issuer, broker_url=broker_url, sandbox_key=SANDBOX_KEY), keys=copy.deepcopy(_keys())
     )
     settings = settings_for(database_url=database_url, stackone_url=stackone_url, issuer=issuer, **sections)
+    real_wire = NoTransactionTransport(verify=False)
     neighbours = Neighbours(
         clock=clock or SystemClock(),
-        stackone_transport=NoTransactionTransport(verify=False),
+        stackone_transport=stackone_wire(real_wire) if stackone_wire else real_wire,
         identity_transport=plain_wire(),
     )
     web = create_app(settings, neighbours)

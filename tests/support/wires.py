@@ -1,0 +1,71 @@
+"""Wires to StackOne on which something happens: calls are held up, or somebody meddles with them.
+
+Each is laid around the real wire by `open_world(..., stackone_wire=...)`.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import httpx2
+
+Send = Callable[[httpx2.Request], Awaitable[httpx2.Response]]
+
+
+class Gate(httpx2.AsyncBaseTransport):
+    """A wire on which a call may be held up before it arrives, or its answer before it is read."""
+
+    def __init__(self, wire: httpx2.AsyncBaseTransport) -> None:
+        """Let everything through."""
+        self._wire = wire
+        self._held: list[asyncio.Event] = []
+        self.hold: str | None = None
+        self.holding = asyncio.Event()
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send one request, when it may."""
+        hold, self.hold = self.hold, None
+        if hold == "before":
+            await self._wait()
+        response = await self._wire.handle_async_request(request)
+        if hold == "after":
+            # All of it has left StackOne: what it says is as old as the wait is long.
+            await response.aread()
+            await self._wait()
+        return response
+
+    def release(self) -> None:
+        """Let everything through that is held."""
+        self.hold = None
+        self.holding.clear()
+        for event in self._held:
+            event.set()
+        self._held.clear()
+
+    async def aclose(self) -> None:
+        """Close the real wire."""
+        await self._wire.aclose()
+
+    async def _wait(self) -> None:
+        event = asyncio.Event()
+        self._held.append(event)
+        self.holding.set()
+        await event.wait()
+
+
+class Meddled(httpx2.AsyncBaseTransport):
+    """A wire whose calls somebody may answer, watch or spoil: `meddle` gets the request and the way on."""
+
+    def __init__(self, wire: httpx2.AsyncBaseTransport) -> None:
+        """Let everything through."""
+        self._wire = wire
+        self.meddle: Callable[[httpx2.Request, Send], Awaitable[httpx2.Response]] | None = None
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send one request, or do with it what whoever meddles likes."""
+        if self.meddle is None:
+            return await self._wire.handle_async_request(request)
+        return await self.meddle(request, self._wire.handle_async_request)
+
+    async def aclose(self) -> None:
+        """Close the real wire."""
+        await self._wire.aclose()
