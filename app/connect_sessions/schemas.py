@@ -21,8 +21,9 @@ def _bounded_metadata(value: dict[str, Any]) -> dict[str, Any]:
     except (ValueError, RecursionError):
         message = "must be plain JSON"
         raise ValueError(message) from None
-    storable(text.replace("\\", ""))
-    if "\\u0000" in text or len(text.encode("utf-8", "replace")) > _LARGEST_METADATA_BYTES:
+    # What JSON has escapes for (NUL is one) is spelled with them here; all else stands as it is.
+    storable(text)
+    if "\\u0000" in text or len(text.encode()) > _LARGEST_METADATA_BYTES:
         message = f"must be at most {_LARGEST_METADATA_BYTES} bytes of JSON without NUL"
         raise ValueError(message)
     return value

@@ -4,9 +4,9 @@ Nothing goes over a socket, so that a test takes milliseconds and many small que
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
@@ -46,13 +46,16 @@ class InProcessStackOne(httpx2.AsyncBaseTransport):
     """The look-alike without a wire, put together when it is first called; never inside a transaction."""
 
     def __init__(self, project: Project) -> None:
-        """Serve a project."""
+        """Serve a project; `before` is awaited ahead of each answer."""
+        self.before: Callable[[], Awaitable[None]] | None = None
         self._project = project
         self._served: httpx2.ASGITransport | None = None
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Serve one request."""
         assert not transaction_open.get(), f"a transaction is open during {request.method} {request.url.path}"
+        if self.before is not None:
+            await self.before()
         if self._served is None:
             self._served = httpx2.ASGITransport(create_stackone(self._project))
         return await self._served.handle_async_request(request)
@@ -71,6 +74,7 @@ class Broker:
 
     runtime: Runtime
     project: Project
+    wire: InProcessStackOne
     clock: StoppedClock
     issuer: Issuer
 
@@ -217,8 +221,13 @@ class Broker:
 
 
 @asynccontextmanager
-async def open_broker(directory: Path, **sections: Any) -> AsyncIterator[Broker]:
-    """Open a broker over its own database and its own StackOne; a settings section given here replaces the usual."""
+async def open_broker(
+    directory: Path, *, machine: Mapping[str, Any] | None = None, **sections: Any
+) -> AsyncIterator[Broker]:
+    """Open a broker over its own database and its own StackOne.
+
+    `machine` changes the settings of machine tokens; another section given here replaces the usual one.
+    """
     clock = StoppedClock()
     file = directory / "broker.db"
     # In a thread, since it starts an event loop of its own.
@@ -227,7 +236,7 @@ async def open_broker(directory: Path, **sections: Any) -> AsyncIterator[Broker]
     project = Project(
         StackOneConfig(api_key="demo-key", webhook_secret="demo-secret", sandbox_key="demo-sandbox"), clock=clock.now
     )
-    machine = issuer.machine_settings(audiences=["broker-machines"])
+    machines = issuer.machine_settings(**{"audiences": ["broker-machines"], **(machine or {})})
     settings = Settings.model_validate(
         {
             "http": {"docs": True},
@@ -239,19 +248,16 @@ async def open_broker(directory: Path, **sections: Any) -> AsyncIterator[Broker]
                 "max_attempts": 1,
             },
             "database": {"url": f"sqlite:///{file}"},
-            "identity": {"issuers": [issuer.settings()], "machine_issuers": [machine]},
+            "identity": {"issuers": [issuer.settings()], "machine_issuers": [machines]},
             "service_keys": {"pepper": "a pepper of decent length"},
             "sync": {"enabled": False},
             **sections,
         }
     )
-    neighbours = Neighbours(
-        clock=clock,
-        stackone_transport=InProcessStackOne(project),
-        identity_transport=IssuerServer(),
-    )
+    wire = InProcessStackOne(project)
+    neighbours = Neighbours(clock=clock, stackone_transport=wire, identity_transport=IssuerServer())
     async with open_runtime(settings, neighbours) as runtime:
-        yield Broker(runtime, project, clock, issuer)
+        yield Broker(runtime, project, wire, clock, issuer)
 
 
 @asynccontextmanager
@@ -263,8 +269,3 @@ async def front_door(broker: Broker, policy: Policy | None = None) -> AsyncItera
     transport = httpx2.ASGITransport(web)
     async with httpx2.AsyncClient(transport=transport, base_url="https://broker.example") as http:
         yield http
-
-
-def of(owner: Owner, **changes: Any) -> Owner:
-    """Return an owner, changed."""
-    return replace(owner, **changes)

@@ -8,6 +8,7 @@ from structlog.testing import capture_logs
 
 from app.connect_sessions.owners import Pin, pin_owner
 from app.connect_sessions.tables import owners
+from app.linked_accounts.tables import linked_accounts
 from tests.support.broker import Broker
 
 pytestmark = pytest.mark.anyio
@@ -103,7 +104,10 @@ async def test_every_effect_on_what_is_there_is_told(broker: Broker) -> None:
 
 
 async def test_up_to_two_hundred_accounts_are_shown(broker: Broker) -> None:
-    for number in range(201):
-        await broker.has_account(f"a{number:03}", owner_name="Old")
+    await broker.has_account("a000", owner_name="Old")
+    row = await broker.row(linked_accounts)
+    async with broker.runtime.database.transaction() as connection:
+        rows = [{**row, "account_id": f"a{number:03}"} for number in range(1, 201)]
+        await connection.execute(linked_accounts.insert(), rows)
 
     assert len((await pin(broker, "New", dry_run=True)).accounts_with_other_names) == 200

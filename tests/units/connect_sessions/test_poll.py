@@ -1,0 +1,186 @@
+"""Polling: StackOne's word on a session's OAuth attempt, for the one who holds the session's own token."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from app.connect_sessions.ledger import Session
+from app.connect_sessions.mint import MintedSession
+from app.connect_sessions.poll import poll_session
+from app.connect_sessions.tables import connect_sessions
+from app.errors import FieldError, NotFound, Unavailable, Unprocessable
+from app.linked_accounts.tables import account_events
+from sandbox.stackone.account_json import account_v1
+from sandbox.stackone.attempts import Attempt
+from tests.support.broker import ACME, ANN, Broker
+
+pytestmark = pytest.mark.anyio
+
+
+async def poll(
+    broker: Broker, minted: MintedSession, *, token: str | None = None, user: Any = ANN, project_id: str | None = None
+) -> tuple[Session, str | None]:
+    return await poll_session(
+        user,
+        minted.id,
+        token or minted.token.get_secret_value(),
+        database=broker.runtime.database,
+        stackone=broker.runtime.stackone,
+        clock=broker.clock,
+        metrics=broker.runtime.metrics,
+        project_id=project_id,
+    )
+
+
+def begin(broker: Broker, minted: MintedSession) -> Attempt:
+    """Have the user sign in at the provider, as the Hub does."""
+    return broker.project.attempts.begin(broker.project.sessions.open(minted.token.get_secret_value()))
+
+
+async def test_without_an_attempt_the_session_is_pending(broker: Broker) -> None:
+    minted = await broker.mint()
+    session, attempt = await poll(broker, minted)
+
+    assert (session.id, session.status, attempt) == (minted.id, "pending", None)
+    assert broker.sent("/connect_sessions/authenticate") == [{"token": minted.token.get_secret_value()}]
+
+
+@pytest.mark.parametrize("how", ["pending", "cancelled", "error"])
+async def test_an_attempt_that_led_to_nothing_is_told_as_it_stands(broker: Broker, how: Any) -> None:
+    minted = await broker.mint()
+    begin(broker, minted).status = how
+    session, attempt = await poll(broker, minted)
+
+    assert (session.status, attempt) == ("pending", how)
+
+
+async def test_success_without_an_account_links_nothing(broker: Broker) -> None:
+    minted = await broker.mint()
+    begin(broker, minted).status = "authenticated"
+    session, attempt = await poll(broker, minted)
+
+    assert (session.status, attempt) == ("pending", "authenticated")
+
+
+async def test_an_account_of_a_failed_attempt_is_not_believed(broker: Broker) -> None:
+    minted = await broker.mint()
+    attempt = begin(broker, minted)
+    attempt.status, attempt.account_id = "error", broker.link()
+    session, told = await poll(broker, minted)
+
+    assert (session.status, told) == ("pending", "error")
+    assert await broker.rows(account_events) == []
+
+
+async def test_the_account_that_oauth_linked_is_confirmed_and_named(broker: Broker) -> None:
+    minted = await broker.mint()
+    # Linked before this session began, as far as its time tells: only StackOne's word makes it this session's.
+    account_id = broker.link("salesforce")
+    broker.project.attempts.finish(begin(broker, minted), account_id)
+    broker.clock.advance(60)
+    session, attempt = await poll(broker, minted, project_id="connect-sandbox-10427")
+
+    assert (session.status, session.linked_account_id, attempt) == ("linked", account_id, "authenticated")
+    row = await broker.row(connect_sessions)
+    assert (row["status"], row["linked_account_id"], row["resolved_at"]) == (
+        "linked",
+        account_id,
+        broker.clock.now(),
+    )
+    event = await broker.row(account_events)
+    assert (event["account_id"], event["source"], event["actor"]) == (account_id, "confirm", "user:ann")
+
+    asked = len(broker.asked())
+    again, attempt = await poll(broker, minted)
+    assert (again.status, attempt) == ("linked", None)
+    assert len(broker.asked()) == asked
+
+
+@pytest.mark.parametrize("owner", ["globex", None], ids=["moved", "deleted"])
+async def test_an_account_that_is_not_the_callers_any_more_is_not_shown(broker: Broker, owner: str | None) -> None:
+    minted = await broker.mint()
+    account_id = broker.link(owner=owner or "acme")
+    broker.project.attempts.finish(begin(broker, minted), account_id)
+    if owner is None:
+        broker.project.accounts.delete(account_id)
+    session, attempt = await poll(broker, minted)
+
+    assert (session.status, session.linked_account_id, attempt) == ("pending", None, "authenticated")
+
+
+@pytest.mark.parametrize(("project_id", "status"), [("ours", "pending"), ("theirs", "linked"), (None, "linked")])
+async def test_an_account_of_another_project_is_not_confirmed(
+    broker: Broker, project_id: str | None, status: str
+) -> None:
+    minted = await broker.mint()
+    account_id = broker.link()
+    broker.project.attempts.finish(begin(broker, minted), account_id)
+    answer = {**account_v1(broker.project.accounts.get(account_id)), "project_id": "theirs"}
+    broker.project.faults.add({"method": "GET", "path": f"/accounts/{account_id}", "body": answer})
+    session, _ = await poll(broker, minted, project_id=project_id)
+
+    assert session.status == status
+
+
+async def test_a_session_that_ended_asks_nothing(broker: Broker) -> None:
+    minted = await broker.mint()
+    broker.clock.advance(1800)
+    asked = len(broker.asked())
+    session, attempt = await poll(broker, minted, token="anything")
+
+    assert (session.status, attempt) == ("expired", None)
+    assert len(broker.asked()) == asked
+
+
+async def test_only_the_sessions_own_token_is_of_use(broker: Broker) -> None:
+    minted = await broker.mint()
+    of_a_colleague = await broker.mint()
+    of_another_owner = await broker.mint(replace(ACME, owner_id="globex"))
+    for token in (
+        of_a_colleague.token.get_secret_value(),
+        of_another_owner.token.get_secret_value(),
+        "made-up",
+    ):
+        with pytest.raises(Unprocessable) as refusal:
+            await poll(broker, minted, token=token)
+        assert refusal.value.errors == (FieldError("body.token", "not the token of this session, or it has expired"),)
+
+
+async def test_the_owner_must_be_the_same_at_stackone(broker: Broker) -> None:
+    """An id alone is not enough: whoever minted the session upstream under the same id, it is not this owner's."""
+    minted = await broker.mint()
+    foreign = await broker.mint(replace(ACME, owner_id="globex"))
+    upstream = broker.project.sessions.open(foreign.token.get_secret_value())
+    async with broker.runtime.database.transaction() as connection:
+        statement = connect_sessions.update().where(connect_sessions.c.id == minted.id)
+        await connection.execute(statement.values(upstream_id=str(upstream.id)))
+    with pytest.raises(Unprocessable):
+        await poll(broker, minted, token=foreign.token.get_secret_value())
+
+
+async def test_a_session_whose_minting_was_cut_short_has_no_token(broker: Broker) -> None:
+    minted = await broker.mint()
+    async with broker.runtime.database.transaction() as connection:
+        await connection.execute(connect_sessions.update().values(upstream_id=None))
+    with pytest.raises(Unprocessable):
+        await poll(broker, minted)
+
+
+async def test_a_strangers_session_is_not_there(broker: Broker) -> None:
+    minted = await broker.mint()
+    asked = len(broker.asked())
+    for user in (replace(ANN, owner_id="globex"), replace(ANN, owner_id="")):
+        with pytest.raises(NotFound):
+            await poll(broker, minted, user=user)
+    with pytest.raises(NotFound):
+        await poll(broker, replace(minted, id="cs_unknown"))
+
+    assert len(broker.asked()) == asked
+
+
+async def test_stackone_away_is_no_verdict_on_the_token(broker: Broker) -> None:
+    minted = await broker.mint()
+    broker.project.faults.add({"path": "/connect_sessions/authenticate", "status": 503})
+    with pytest.raises(Unavailable):
+        await poll(broker, minted)

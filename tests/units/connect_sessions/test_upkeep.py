@@ -1,0 +1,181 @@
+"""Upkeep: one round settles what there is news about, forgets what is old, and carries erasures on."""
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from structlog.testing import capture_logs
+
+from app.connect_sessions.erasure import erase_owner
+from app.connect_sessions.tables import connect_sessions, erasures
+from app.connect_sessions.upkeep import Upkeep
+from app.database import counter_value
+from app.leases import holding, leases
+from app.linked_accounts.tables import account_events
+from tests.support.broker import Broker
+
+pytestmark = pytest.mark.anyio
+
+
+async def statuses(broker: Broker) -> dict[str, str]:
+    return {row["id"]: row["status"] for row in await broker.rows(connect_sessions)}
+
+
+async def cursor(broker: Broker) -> int:
+    async with broker.runtime.database.reading() as connection:
+        return await counter_value(connection, "settled_sessions")
+
+
+async def test_news_is_followed_up_once(broker: Broker) -> None:
+    upkeep = Upkeep(broker.runtime)
+    await broker.has_session("cs_1")
+    await broker.has_session("cs_foreign", owner_id="globex")
+    await broker.has_account()
+    await broker.has_event(position=7)
+    await broker.has_event("a2", position=9, owner_id=None)
+    assert await upkeep.run_once()
+    assert await statuses(broker) == {"cs_1": "linked", "cs_foreign": "pending"}
+    assert await cursor(broker) == 9
+
+    # Behind the cursor nothing is looked at again; ahead of it everything is.
+    await broker.has_session("cs_2", provider="workday")
+    await broker.has_account("a3", provider="workday")
+    await broker.has_event("a3", position=8)
+    await upkeep.run_once()
+    assert (await statuses(broker))["cs_2"] == "pending"
+    await broker.has_event("a3", position=10, kind="account.updated")
+    await upkeep.run_once()
+    assert (await statuses(broker))["cs_2"] == "linked"
+    assert await cursor(broker) == 10
+    await upkeep.run_once()
+    assert await cursor(broker) == 10
+
+
+async def test_sessions_past_their_grace_end_without_any_news(broker: Broker) -> None:
+    now = broker.clock.now()
+    await broker.has_session("cs_over", expires_at=now - timedelta(minutes=10))
+    await broker.has_session("cs_within", expires_at=now - timedelta(minutes=9))
+    await Upkeep(broker.runtime).run_once()
+
+    assert await statuses(broker) == {"cs_over": "expired", "cs_within": "pending"}
+    assert await cursor(broker) == 0
+
+
+async def test_one_round_settles_everything_however_much_has_piled_up(broker: Broker) -> None:
+    now = broker.clock.now()
+    event: dict[str, Any] = {"kind": "account.updated", "source": "refresh", "actor": "stackone", "at": now}
+    async with broker.runtime.database.transaction() as connection:
+        await connection.execute(
+            sa.insert(account_events), [{"position": n, "account_id": f"a{n}", **event} for n in range(1, 1002)]
+        )
+    await Upkeep(broker.runtime).run_once()
+
+    assert await cursor(broker) == 1001
+
+
+async def test_one_round_ends_and_forgets_everything_that_is_old(broker: Broker) -> None:
+    now = broker.clock.now()
+    await broker.has_session("cs_0")
+    template = await broker.row(connect_sessions)
+    hint: dict[str, Any] = {"kind": "hint", "source": "webhook", "actor": "stackone", "account_id": "a1"}
+    async with broker.runtime.database.transaction() as connection:
+        ended = {**template, "expires_at": now - timedelta(days=90)}
+        await connection.execute(
+            sa.insert(connect_sessions), [{**ended, "id": f"cs_old_{number}"} for number in range(501)]
+        )
+        old = {**hint, "at": now - timedelta(days=30, seconds=1)}
+        await connection.execute(sa.insert(account_events), [old for _ in range(501)])
+    with capture_logs() as logs:
+        await Upkeep(broker.runtime).run_once()
+
+    assert await statuses(broker) == {"cs_0": "pending"}
+    assert await broker.rows(account_events) == []
+    retention = [entry for entry in logs if entry["event"] == "retention"]
+    assert retention == [
+        {"event": "retention", "log_level": "info", "sessions": 500, "hints": 500},
+        {"event": "retention", "log_level": "info", "sessions": 1, "hints": 1},
+    ]
+
+
+async def test_nothing_is_forgotten_before_its_time(broker: Broker) -> None:
+    now = broker.clock.now()
+    await broker.has_session(status="expired", expires_at=now - timedelta(days=90) + timedelta(seconds=1))
+    await broker.has_event(position=None, kind="hint", at=now - timedelta(days=30))
+    await broker.has_event(position=1, at=now - timedelta(days=9999))
+    with capture_logs() as logs:
+        await Upkeep(broker.runtime).run_once()
+
+    assert len(await broker.rows(connect_sessions)) == 1
+    assert len(await broker.rows(account_events)) == 2
+    assert "retention" not in {entry["event"] for entry in logs}
+
+
+@pytest.mark.parametrize("old", ["session", "hint"])
+async def test_either_kind_of_old_thing_is_reported(broker: Broker, old: str) -> None:
+    ago = broker.clock.now() - timedelta(days=400)
+    if old == "session":
+        await broker.has_session(status="failed", expires_at=ago)
+    else:
+        await broker.has_event(position=None, kind="hint", at=ago)
+    with capture_logs() as logs:
+        await Upkeep(broker.runtime).run_once()
+
+    [entry] = [entry for entry in logs if entry["event"] == "retention"]
+    assert (entry["sessions"], entry["hints"]) == ((1, 0) if old == "session" else (0, 1))
+
+
+async def test_only_one_process_does_it_at_a_time(broker: Broker) -> None:
+    await broker.has_session(expires_at=broker.clock.now() - timedelta(days=1))
+    database = broker.runtime.database
+    async with holding(database, "upkeep", "another process", seconds=60):
+        assert await Upkeep(broker.runtime).run_once() is False
+        assert await statuses(broker) == {"cs_1": "pending"}
+
+    assert await Upkeep(broker.runtime).run_once() is True
+    assert await statuses(broker) == {"cs_1": "expired"}
+    lease = await broker.row(leases)
+    assert (lease["name"], lease["expires_at_ms"]) == ("upkeep", 0)
+    assert lease["holder"].startswith("up_")
+
+
+async def test_an_erasure_that_was_put_off_is_carried_on(broker: Broker) -> None:
+    broker.link()
+    broker.project.faults.add({"path": "/accounts", "status": 500, "times": 2})
+    for owner_id in ("acme", "globex"):
+        await erase_owner(broker.runtime, owner_id, actor="service:ops")
+    await Upkeep(broker.runtime).run_once()
+
+    assert {row["state"] for row in await broker.rows(erasures)} == {"complete"}
+    assert list(broker.project.accounts) == []
+
+
+async def test_the_upkeep_leaves_the_budget_to_people(broker: Broker) -> None:
+    broker.project.faults.add(
+        {"method": "GET", "path": "/accounts", "status": 429, "times": 1, "headers": {"retry-after": "100"}}
+    )
+    await erase_owner(broker.runtime, "acme", actor="service:ops")
+    asked = len(broker.asked())
+    await Upkeep(broker.runtime).run_once()
+
+    assert len(broker.asked()) == asked
+    assert (await broker.row(erasures))["state"] == "pending"
+
+
+async def test_rounds_go_on_until_cancelled(broker: Broker) -> None:
+    served = asyncio.Event()
+
+    async def note() -> None:
+        served.set()
+
+    broker.wire.before = note
+    await broker.has(
+        erasures, id="er_1", owner_id="acme", state="pending", requested_by="u", requested_at=broker.clock.now()
+    )
+    rounds = asyncio.create_task(Upkeep(broker.runtime).run_forever())
+    await asyncio.wait_for(served.wait(), timeout=10)
+    done, _ = await asyncio.wait({rounds}, timeout=0.2)
+    assert not done
+    rounds.cancel()
+    await asyncio.wait({rounds})
