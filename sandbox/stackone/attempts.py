@@ -38,7 +38,6 @@ class Attempt:
         """Write what the Hub polls."""
         error = {"code": self.error_code, "description": self.error_description} if self.error_code else None
         return {
-            "id": self.id,
             "status": self.status,
             "account": {"id": self.account_id} if self.account_id else None,
             "error": error,

@@ -39,7 +39,9 @@ async def open_auth_link(project: TheProject, token: str = "") -> HTMLResponse:
         )
         return HTMLResponse(html_page("Connect your tools", missing), headers=_HEADERS)
     own = escape(project.config.own_url)
-    hub = f'<stackone-hub token="{escape(token)}" base-url="{own}" app-url="{own}"></stackone-hub>'
+    # Its footer's links would have the browser look up the vendor's name.
+    attributes = f'token="{escape(token)}" base-url="{own}" app-url="{own}" show-footer-links="false"'
+    hub = f"<stackone-hub {attributes}></stackone-hub>"
     script = '<script defer src="/embedded/webcomponent.js"></script>'
     return HTMLResponse(html_page("Connect your tools", hub, head=script), headers=_HEADERS)
 

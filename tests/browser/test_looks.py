@@ -140,6 +140,10 @@ def test_accessibility(browser: Browser, house: House, theme: str) -> None:
         page.page.get_by_role("button", name="Try now").click()
         expect(page.field("Company id")).to_be_visible()
         assert [found for found in serious_violations(page.page) if not known_of_the_hub(found)] == []
+        page.page.get_by_role("button", name="All integrations").click()
+        page.browse()
+        expect(page.page.get_by_text("Workday", exact=True)).to_be_visible()
+        assert [found for found in serious_violations(page.page) if not known_of_the_hub(found)] == []
 
 
 def test_keyboard_only(context: WatchedContext, house: House) -> None:

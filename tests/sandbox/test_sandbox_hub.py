@@ -300,6 +300,7 @@ async def test_the_auth_link_page_embeds_the_hub_where_it_is_built(
     monkeypatch.setattr(look.project, "config", replace(look.project.config, web_component=str(script)))
     page = await look.browser.get(link)
     assert f'<stackone-hub token="{session["token"]}" base-url="http://stackone.test"' in page.text
+    assert 'show-footer-links="false"' in page.text
     assert "frame-ancestors 'none'" in page.headers["content-security-policy"]
     assert page.headers["cache-control"] == "no-store"
     assert (await look.browser.get("/embedded/webcomponent.js")).text == "/* the vendor's */"

@@ -90,7 +90,6 @@ async def test_deny_links_nothing(look: Look, popup: Popup) -> None:
     end = await popup.finish("deny")
     assert end.headers["location"] == CALLBACK + "?status=error"
     assert await popup.poll() == {
-        "id": popup.id,
         "status": "error",
         "account": None,
         "error": {"code": "access_denied", "description": "The user denied access"},
