@@ -47,6 +47,8 @@ class Runtime:
     account_due: asyncio.Event = field(default_factory=asyncio.Event)
     # Set when a sweep is asked for in this process.
     sweep_requested: asyncio.Event = field(default_factory=asyncio.Event)
+    # Set when this process is to end: whoever waits for news is then told that there is none.
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     def new_id(self, prefix: str) -> str:
         """Return a fresh unguessable id: the prefix and 128 random bits."""

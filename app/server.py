@@ -1,6 +1,7 @@
 """Running the web app under uvicorn, with the limits on what a client may send and how slowly."""
 
 import ipaddress
+import socket
 import sys
 from contextlib import suppress
 
@@ -37,9 +38,23 @@ def server_config(web: FastAPI, settings: HttpSettings) -> uvicorn.Config:
     )
 
 
+class Server(uvicorn.Server):
+    """uvicorn's server, which tells the app that it is about to stop."""
+
+    def __init__(self, web: FastAPI, settings: HttpSettings) -> None:
+        """Serve nothing yet."""
+        super().__init__(server_config(web, settings))
+        self._web = web
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let running requests finish; those that only wait for news finish at once."""
+        self._web.state.runtime.stopping.set()
+        await super().shutdown(sockets)
+
+
 def serve(web: FastAPI, settings: HttpSettings) -> None:
     """Serve until SIGTERM or SIGINT, then let running requests finish. One process: scale by replicas."""
-    server = uvicorn.Server(server_config(web, settings))
+    server = Server(web, settings)
     with suppress(KeyboardInterrupt):
         server.run()
     if not server.started:

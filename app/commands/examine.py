@@ -67,11 +67,13 @@ async def _database(runtime: Runtime) -> AsyncIterator[Finding]:
         yield _skew("database clock", theirs if theirs.tzinfo else theirs.replace(tzinfo=UTC), now)
     async with runtime.database.reading() as connection:
         last_event, oldest_due = await last_hint_at(connection), await oldest_due_at(connection)
-        last_sweeps = await runs.recent(connection, 1)
+        last_sweeps = await runs.recent(connection, 2)
         backlogs = await outbox.backlogs(connection)
     yield _last_event(last_event, now)
     yield _due(oldest_due, now)
     yield _sweeps(runtime, last_sweeps[0] if last_sweeps else None, now)
+    if last_sweeps:
+        yield _drift(last_sweeps[0], is_first=len(last_sweeps) == 1)
     for backlog in backlogs:
         if backlog.dead:
             remedy = f"mend the destination, then run: broker push replay {backlog.destination}"
@@ -107,12 +109,22 @@ def _sweeps(runtime: Runtime, last: runs.Sweep | None, now: datetime) -> Finding
     interval = runtime.settings.sync.sweep_interval_seconds
     if last is None or last.finished_at is None:
         return Finding("last sweep", "warning", "there was none yet", "run: broker sync")
-    detail = f"{last.state}, {_age(last.finished_at, now)} ago, {last.drift} accounts put right"
+    detail = f"{last.state}, {_age(last.finished_at, now)} ago"
     if last.state != "done":
         return Finding("last sweep", "broken", detail, last.reason or "run: broker sync")
     if interval and now - last.finished_at > timedelta(seconds=2 * interval):
         return Finding("last sweep", "warning", detail, "see that a `broker serve` is running; or run: broker sync")
     return Finding("last sweep", "ok", detail)
+
+
+def _drift(last: runs.Sweep, *, is_first: bool) -> Finding:
+    detail = f"the last sweep put {last.drift} accounts right: +{last.added} ~{last.changed} -{last.removed}"
+    if last.drift and not is_first:
+        remedy = (
+            "events get lost: see at StackOne that the webhook is on, with every account event, and how it is answered"
+        )
+        return Finding("drift", "warning", detail, remedy)
+    return Finding("drift", "ok", detail)
 
 
 async def _stackone(runtime: Runtime) -> AsyncIterator[Finding]:

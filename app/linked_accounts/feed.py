@@ -6,6 +6,7 @@ transaction ends (`append_changes`): when a position can be read, every lower on
 
 import asyncio
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -75,17 +76,23 @@ async def await_feed(
     after: int,
     limit: int,
     wait: float,
+    stopping: asyncio.Event,
     owner_ids: Collection[str] | None = None,
 ) -> list[Entry]:
-    """Read the feed, waiting up to `wait` seconds for a first change; no connection is held while waiting."""
+    """Read the feed, waiting up to `wait` seconds for a first change; no connection is held while waiting.
+
+    Ends early where the process is `stopping`: a wait must not hold its end up, and the reader may ask elsewhere.
+    """
     deadline = clock.monotonic() + wait
     while True:
         async with database.reading() as connection:
             entries = await read_feed(connection, after=after, limit=limit, owner_ids=owner_ids)
         left = deadline - clock.monotonic()
-        if entries or left <= 0:
+        if entries or left <= 0 or stopping.is_set():
             return entries
-        await asyncio.sleep(min(_POLL_SECONDS, left))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(_POLL_SECONDS, left)):
+                await stopping.wait()
 
 
 async def last_position(connection: AsyncConnection) -> int:

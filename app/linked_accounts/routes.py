@@ -157,7 +157,13 @@ async def read_events(  # noqa: D103
     wait: Annotated[float, Query(ge=0, le=30, description="Seconds to wait for a first change.")] = 0,
 ) -> EventPage:
     entries = await await_feed(
-        runtime.database, runtime.clock, after=after, limit=limit, wait=wait, owner_ids=caller.owner_ids
+        runtime.database,
+        runtime.clock,
+        after=after,
+        limit=limit,
+        wait=wait,
+        stopping=runtime.stopping,
+        owner_ids=caller.owner_ids,
     )
     last = entries[-1].position if entries else after
     return EventPage(data=[EventOut.of(entry) for entry in entries], next_cursor=str(last))

@@ -2,12 +2,12 @@
 
 import asyncio
 import json
-import os
 import sys
 from typing import Any
 
 import pytest
 
+from tests.support.environment import environment_of
 from tests.support.world import API_KEY, PEPPER, WEBHOOK_SECRET, World
 
 pytestmark = pytest.mark.anyio
@@ -15,8 +15,6 @@ pytestmark = pytest.mark.anyio
 
 async def broker(world: World, *arguments: str, **environment: str) -> tuple[int, str, str]:
     """Run a command; return its exit status and what it said."""
-    settings = world.settings
-    issuers = [issuer.model_dump(mode="json", exclude_none=True) for issuer in settings.identity.issuers]
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -24,17 +22,7 @@ async def broker(world: World, *arguments: str, **environment: str) -> tuple[int
         *arguments,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env={
-            **{name: value for name, value in os.environ.items() if not name.startswith("BROKER_")},
-            "BROKER_ENVIRONMENT": "development",
-            "BROKER_STACKONE__API_KEY": API_KEY,
-            "BROKER_STACKONE__BASE_URL": settings.stackone.base_url,
-            "BROKER_STACKONE__WEBHOOK_SECRETS": json.dumps([WEBHOOK_SECRET]),
-            "BROKER_DATABASE__URL": settings.database.url.get_secret_value(),
-            "BROKER_IDENTITY__ISSUERS": json.dumps(issuers),
-            "BROKER_SERVICE_KEYS__PEPPER": PEPPER,
-            **environment,
-        },
+        env=environment_of(world) | environment,
     )
     out, err = await process.communicate()
     for secret in (API_KEY, WEBHOOK_SECRET, PEPPER):
@@ -80,6 +68,21 @@ async def test_sync_list_show_and_erase(world: World) -> None:
     status, out, _ = await broker(world, "owners", "erase", "org_acme", "--yes", "--json")
     assert (status, json.loads(out)["state"]) == (0, "complete")
     assert list(world.project.accounts) == []
+
+
+async def test_doctor_warns_when_events_get_lost(world: World) -> None:
+    await world.switch("POST", "/webhooks", {"mode": "drop"})
+    await world.link("alice")
+    assert (await broker(world, "sync"))[0] == 0
+    arguments = ("doctor", "--json", "--webhook-url", f"{str(world.broker.base_url).rstrip('/')}/v1/webhooks/stackone")
+    _, first, _ = await broker(world, *arguments)
+    assert by_subject(first)["drift"]["state"] == "ok", "the first sweep finds everything new"
+    await world.link("alice")
+    assert (await broker(world, "sync"))[0] == 0
+    status, second, _ = await broker(world, *arguments)
+    drift = by_subject(second)["drift"]
+    assert (status, drift["state"]) == (0, "warning")
+    assert "+1" in drift["detail"]
 
 
 async def test_sync_says_when_the_brake_stopped_it(world: World) -> None:
