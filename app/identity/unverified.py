@@ -80,8 +80,7 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
-def _refuse_constant(_name: str) -> NoReturn:
+def _refuse_constant(name: str) -> NoReturn:
     # Python's parser takes NaN and Infinity, which are no JSON; every comparison with NaN is false, so a check written
     # as "refuse if expired" lets it pass.
-    message = "NaN or Infinity"
-    raise ValueError(message)
+    raise ValueError(name)

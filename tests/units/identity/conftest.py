@@ -34,9 +34,11 @@ def server(issuer: Issuer) -> IssuerServer:
 
 
 @pytest.fixture
-def unused_database(tmp_path: Path) -> Database:
-    """A database that no connection is ever made to."""
-    return Database(open_engine(DatabaseSettings(url=SecretStr(f"sqlite:///{tmp_path}/never.db"))))
+def unused_database(tmp_path: Path) -> Iterator[Database]:
+    """A database that no connection is ever made to: the first one would make the file."""
+    file = tmp_path / "never.db"
+    yield Database(open_engine(DatabaseSettings(url=SecretStr(f"sqlite:///{file}"))))
+    assert not file.exists()
 
 
 @pytest.fixture

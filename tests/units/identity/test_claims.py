@@ -305,7 +305,12 @@ def test_paths() -> None:
         ({"tier": "gold"}, ["gold", ["silver", "gold"]], ["silver", "GOLD", "", None, ["silver"], [], {"gold": 1}]),
         ({"tier": ("gold", "silver")}, ["gold", "silver", ["silver"]], ["bronze", "gold silver", None]),
         ({"verified": "true"}, [True, "true"], [False, "True", 1, None]),
+        ({"verified": "false"}, [False, "false"], [True, "False", 0, None]),
         ({"level": "7"}, [7, "7"], [8, 7.0, True, "07"]),
+        # What is no text, number or truth has no spelling, least of all the one that Python gives it.
+        ({"tier": "None"}, ["None"], [None, [None]]),
+        ({"tier": "1.5"}, ["1.5"], [1.5]),
+        ({"tier": "{}"}, ["{}"], [{}]),
     ],
     ids=str,
 )

@@ -9,7 +9,7 @@ import pytest
 
 from app.errors import Unauthenticated
 from app.identity.authenticate import Authenticator, Credentials
-from app.identity.cookie import CsrfRefused
+from app.identity.cookie import CsrfRefused, find_cookie
 from tests.support.tokens import Issuer
 
 pytestmark = pytest.mark.anyio
@@ -86,6 +86,9 @@ async def test_another_page_may_not(changes: dict[str, Any], cookie_doors: Authe
         await cookie_doors.end_user(with_cookie(issuer.token(), **changes))
 
     assert (refusal.value.status, refusal.value.code) == (403, "csrf")
+    no_header = not changes.get("csrf_header", "1")
+    expected = "the custom header is missing" if no_header else "the request comes from another site"
+    assert refusal.value.detail == expected
 
 
 async def test_another_page_does_not_learn_whether_somebody_is_logged_in(
@@ -125,7 +128,7 @@ FOUND: dict[str, Callable[[str], list[str]]] = {
     "in-a-second-header": lambda token: ["theme=dark", f"{NAME}={token}"],
     "without-blanks": lambda token: [f"a=b;{NAME}={token};c"],
     "with-tabs": lambda token: [f"a=b;\t{NAME}\t=\t{token}\t"],
-    "beside-other-prefixes": lambda token: [f"{NAME}-2=planted; x{NAME}=planted; {NAME}={token}"],
+    "beside-other-prefixes": lambda token: [f"{NAME}-2=planted; x{NAME}=planted; X{NAME}=planted; {NAME}={token}"],
 }
 NOT_FOUND: dict[str, Callable[[str], list[str]]] = {
     "other-case": lambda token: [f"__host-connect-broker={token}"],
@@ -161,6 +164,11 @@ async def test_a_cookie_that_any_subdomain_could_plant_is_not_ours(
         await cookie_doors.end_user(with_cookie("", cookies=cookies(issuer.token())))
 
     assert refusal.value.challenge_error is None  # nothing was sent, as far as we are concerned
+
+
+@pytest.mark.parametrize("value", ["XaX", "a=b", "\u00a0a", '"a"', ""])
+def test_nothing_but_blanks_around_a_value_is_taken_away(value: str) -> None:
+    assert find_cookie([f"{NAME} = \t{value} "], NAME) == value
 
 
 async def test_an_empty_cookie_is_a_bad_credential(cookie_doors: Authenticator) -> None:

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.database import Database
 from app.errors import InvalidRequest, Unauthenticated
 from app.identity.authenticate import Authenticator, Credentials
 from app.identity.cookie import CsrfRefused
@@ -96,10 +95,8 @@ async def test_the_service_door_takes_no_users_token(doors: Authenticator, issue
     assert refusal.value.reason == "the token's issuer is not trusted at this door"
 
 
-async def test_what_is_no_credential_never_reaches_the_store(
-    doors: Authenticator, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Database, "reading", lambda _self: pytest.fail("the database was asked"))
+@pytest.mark.usefixtures("unused_database")
+async def test_what_is_no_credential_never_reaches_the_store(doors: Authenticator, issuer: Issuer) -> None:
     for text in (issuer.token(), "junk", "sk_junk", "sk_", "SK_" + SERVICE_KEY[3:]):
         with pytest.raises(Unauthenticated):
             await doors.service(with_headers(f"Bearer {text}"))

@@ -260,9 +260,18 @@ async def test_keys_from_a_file(
     assert server.requests == []
 
 
-@pytest.mark.parametrize("content", [None, "", "{}", '{"keys": []}', '{"keys": [{"kty": "oct", "k": "AAAA"}]}'])
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (None, "the key file cannot be read (FileNotFoundError)"),
+        ("", "the key set is not JSON"),
+        ("{}", "the key set has no list of keys, or more than 50"),
+        ('{"keys": []}', "the key set has no usable key"),
+        ('{"keys": [{"kty": "oct", "k": "AAAA"}]}', "the key set has no usable key"),
+    ],
+)
 async def test_an_unusable_key_file_is_a_mistake_at_start(
-    content: str | None, open_doors: OpenDoors, issuer: Issuer, tmp_path: Path
+    content: str | None, problem: str, open_doors: OpenDoors, issuer: Issuer, tmp_path: Path
 ) -> None:
     file = tmp_path / "jwks.json"
     if content is not None:
@@ -272,4 +281,4 @@ async def test_an_unusable_key_file_is_a_mistake_at_start(
         async with open_doors(issuers=[issuer.settings(jwks_file=file)]):
             pass
 
-    assert refusal.value.mistakes[0].startswith("BROKER_IDENTITY__ISSUERS[0]: jwks_file: ")
+    assert refusal.value.mistakes == (f"BROKER_IDENTITY__ISSUERS[0]: jwks_file: {problem}",)

@@ -1,28 +1,30 @@
 """The life of a service key, on both kinds of database."""
 
 import asyncio
+import hmac
 import secrets
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import Any
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
-from app.database import Database
+from app.database import Database, open_engine
 from app.errors import Conflict, NotFound, Unauthenticated, Unavailable, Unprocessable
 from app.identity import api_keys
-from app.identity import service_keys as service_keys_module
 from app.identity.api_keys import CreatedKey
 from app.identity.authenticate import Credentials, open_authenticator
 from app.identity.caller import Scope
 from app.identity.service_keys import ServiceKeys
 from app.identity.tables import service_keys
-from app.settings import IdentitySettings, ServiceKeySettings
+from app.settings import DatabaseSettings, IdentitySettings, ServiceKeySettings
 from tests.support.tokens import Issuer, StoppedClock
 
 pytestmark = pytest.mark.anyio
@@ -62,6 +64,17 @@ async def stored(database: Database, key_id: str) -> api_keys.StoredKey:
         key = await api_keys.find_key(connection, key_id)
     assert key is not None
     return key
+
+
+class ReadOnlyDatabase(Database):
+    """A database that lets itself be read and refuses every write; `tries` counts these."""
+
+    tries = 0
+
+    def transaction(self) -> NoReturn:
+        """Refuse."""
+        self.tries += 1
+        raise Unavailable
 
 
 @pytest.fixture
@@ -142,6 +155,12 @@ WRONG: dict[str, Any] = {
     "only-prefix": lambda _key, _id: "sk_",
     "megabyte": lambda key, _id: key + "A" * 1_000_000,
 }
+_WELL_FORMED = {"secret-off-by-one", "zero-secret", "other-id", "other-id-one-letter", "lower-case-secret"}
+MALFORMED = WRONG.keys() - _WELL_FORMED
+
+
+def _reason(name: str) -> str:
+    return "an unknown service key" if name not in MALFORMED else "a malformed service key"
 
 
 async def test_a_wrong_key_is_refused(keys: ServiceKeys, identity_database: Database, clock: StoppedClock) -> None:
@@ -154,20 +173,15 @@ async def test_a_wrong_key_is_refused(keys: ServiceKeys, identity_database: Data
             await keys.authenticate(presented)
 
         assert refusal.value.challenge_error == "invalid_token", name
-        assert created.key_id not in refusal.value.reason, name
+        # For the log alone, and without anything of what was sent.
+        assert refusal.value.reason == _reason(name), name
     assert (await stored(identity_database, created.key_id)).last_used_at is None
 
 
-MALFORMED = [
-    name for name in WRONG if name not in {"secret-off-by-one", "zero-secret", "other-id", "other-id-one-letter"}
-]
-
-
-@pytest.mark.parametrize("name", [name for name in MALFORMED if name != "lower-case-secret"])
+@pytest.mark.parametrize("name", sorted(MALFORMED))
 async def test_a_malformed_key_is_refused_before_any_query(
-    name: str, unused_database: Database, clock: StoppedClock, monkeypatch: pytest.MonkeyPatch
+    name: str, unused_database: Database, clock: StoppedClock
 ) -> None:
-    monkeypatch.setattr(Database, "reading", lambda _self: pytest.fail("the database was asked"))
     key_id = "abcdefgh234567ij"
 
     with pytest.raises(Unauthenticated):
@@ -190,15 +204,17 @@ async def test_an_unknown_id_costs_the_same_comparisons(
     hashed: list[bytes] = []
     compared: list[bool] = []
 
-    def counting_hash(key: str, pepper: bytes) -> bytes:
+    hash_of = hmac.digest
+
+    def counting_hash(pepper: bytes, message: bytes, digest: str) -> bytes:
         hashed.append(pepper)
-        return api_keys.hash_key(key, pepper)
+        return hash_of(pepper, message, digest)
 
     def counting_compare(left: bytes, right: bytes) -> bool:
         compared.append(len(left) == len(right))
         return secrets.compare_digest(left, right)
 
-    monkeypatch.setattr(service_keys_module, "hash_key", counting_hash)
+    monkeypatch.setattr("hmac.digest", counting_hash)
     monkeypatch.setattr("hmac.compare_digest", counting_compare)
     counts = []
     for presented in (created.key, _swap_last(created.key), created.key.replace(created.key_id, "a" * 16)):
@@ -219,8 +235,9 @@ async def test_an_expired_key_is_refused_from_that_moment_on(
     await keys.authenticate(created.key)
     clock.advance(1)
 
-    with pytest.raises(Unauthenticated):
+    with pytest.raises(Unauthenticated) as refusal:
         await keys.authenticate(created.key)
+    assert refusal.value.reason == "a revoked or expired service key"
 
 
 async def test_a_revoked_key_is_refused_at_once(
@@ -287,9 +304,9 @@ async def test_only_a_living_key_is_rotated_and_only_once(identity_database: Dat
     clock.advance(1)
 
     for key in (revoked, rotated, expired):
-        with pytest.raises(Conflict):
+        with pytest.raises(Conflict, match=r"^the key is revoked, expired or already rotated$"):
             await rotate(identity_database, key.key_id, clock, timedelta(days=1))
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFound, match=r"^no such key$"):
         await rotate(identity_database, "a" * 16, clock, timedelta(days=1))
     async with identity_database.reading() as connection:
         assert len(await api_keys.list_keys(connection)) == 4
@@ -345,66 +362,74 @@ async def test_use_is_noted_at_most_once_a_minute(
     assert seen == [start, start, start, *[start + timedelta(seconds=60)] * 2]
 
 
-async def test_a_failure_to_note_the_use_turns_nobody_away(
-    keys: ServiceKeys, identity_database: Database, clock: StoppedClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_failure_to_note_the_use_turns_nobody_away(identity_database: Database, clock: StoppedClock) -> None:
     created = await make(identity_database, clock)
-    tries: list[None] = []
+    database = ReadOnlyDatabase(identity_database.engine)
+    keys = ServiceKeys(database, [PEPPER], clock)
+    with capture_logs() as logs:
+        for _ in range(3):
+            assert (await keys.authenticate(created.key)).credential_id == created.key_id
 
-    def away(_self: Database) -> AsyncIterator[None]:
-        tries.append(None)
-        raise Unavailable
+    assert database.tries == 1
+    assert logs == [
+        {
+            "event": "service_key_use_not_noted",
+            "log_level": "warning",
+            "key_id": created.key_id,
+            "error_type": "Unavailable",
+        }
+    ]
 
-    monkeypatch.setattr(Database, "transaction", away)
 
-    for _ in range(3):
-        assert (await keys.authenticate(created.key)).credential_id == created.key_id
-    assert len(tries) == 1
-
-
-async def test_a_store_that_is_away_is_a_503_not_a_401(
-    unused_database: Database, clock: StoppedClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def away(_self: Database) -> AsyncIterator[None]:
-        raise Unavailable
-
-    monkeypatch.setattr(Database, "reading", away)
+async def test_a_store_that_is_away_is_a_503_not_a_401(clock: StoppedClock, tmp_path: Path) -> None:
+    database = Database(open_engine(DatabaseSettings(url=SecretStr(f"sqlite:///{tmp_path}/no/such/folder/x.db"))))
 
     with pytest.raises(Unavailable):
-        await ServiceKeys(unused_database, [PEPPER], clock).authenticate(f"sk_{'a' * 16}_{'A' * 43}")
+        await ServiceKeys(database, [PEPPER], clock).authenticate(f"sk_{'a' * 16}_{'A' * 43}")
+    await database.close()
 
 
 async def test_a_key_that_makes_no_sense_is_not_made(identity_database: Database, clock: StoppedClock) -> None:
-    senseless: list[dict[str, Any]] = [
-        {"name": ""},
-        {"name": "n" * 256},
-        {"name": "a\x00b"},
-        {"scopes": []},
-        {"owner_ids": []},
-        {"owner_ids": ["acme", ""]},
-        {"owner_ids": ["acme\x00"]},
-        {"owner_ids": ["a" * 256]},
-        {"expires_at": clock.now()},
-        {"expires_at": clock.now() - timedelta(days=1)},
+    described = "a key needs a name, at least one scope, and owner ids of printable text"
+    nobody = "an empty list of owners allows nothing; leave it out to allow every owner"
+    over = "the expiry is not in the future"
+    senseless: list[tuple[dict[str, Any], str]] = [
+        ({"name": ""}, described),
+        ({"name": "n" * 256}, described),
+        ({"name": "a\x00b"}, described),
+        ({"scopes": []}, described),
+        ({"owner_ids": []}, nobody),
+        ({"owner_ids": ["acme", ""]}, described),
+        ({"owner_ids": ["acme\x00"]}, described),
+        ({"owner_ids": ["a" * 256]}, described),
+        ({"expires_at": clock.now()}, over),
+        ({"expires_at": clock.now() - timedelta(days=1)}, over),
     ]
-    for changes in senseless:
-        with pytest.raises(Unprocessable):
+    for changes, what_is_wrong in senseless:
+        with pytest.raises(Unprocessable) as refusal:
             await make(identity_database, clock, **changes)
+        assert refusal.value.detail == what_is_wrong
     async with identity_database.reading() as connection:
         assert await api_keys.list_keys(connection) == []
 
 
+def _beginning_with(first: int, count: int) -> bytes:
+    return bytes([first, *range(count - 1)])
+
+
 async def test_keys_are_listed_oldest_first(identity_database: Database, clock: StoppedClock) -> None:
     made = []
-    for name in ("first", "second", "third"):
-        made.append((await make(identity_database, clock, name=name)).key_id)
-        clock.advance(1)
+    # The later the key the smaller its id, but for the last, which is made in the same moment as the one before it.
+    for name, first_byte, seconds in (("first", 200, 1), ("second", 100, 1), ("fourth", 90, 0), ("third", 50, 0)):
+        key = await make(identity_database, clock, name=name, token_bytes=partial(_beginning_with, first_byte))
+        made.append((key.key_id, name))
+        clock.advance(seconds)
     async with identity_database.reading() as connection:
         listed = await api_keys.list_keys(connection)
         assert await api_keys.find_key(connection, "a" * 16) is None
 
-    assert [key.key_id for key in listed] == made
-    assert [key.name for key in listed] == ["first", "second", "third"]
+    assert [key.name for key in listed] == ["first", "second", "third", "fourth"]
+    assert {(key.key_id, key.name) for key in listed} == set(made)
     assert all(key.is_active(clock.now()) for key in listed)
 
 

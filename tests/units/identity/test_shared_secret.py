@@ -7,6 +7,8 @@ import pytest
 
 from app.errors import Unauthenticated
 from app.identity.authenticate import Authenticator, Credentials
+from app.identity.shared_secret import SharedSecretVerifier
+from app.identity.unverified import peek
 from app.settings import SettingsError
 from tests.support.tokens import Issuer, IssuerServer, StoppedClock, compact, hmac_signer, rsa_key
 
@@ -101,3 +103,23 @@ async def test_an_unfit_secret_is_a_mistake_at_start(
     (told,) = refusal.value.mistakes
     assert told.startswith(f"BROKER_IDENTITY__ISSUERS[1]: {mistake}")
     assert secret not in told
+
+
+@pytest.mark.parametrize(("algorithm", "size"), [("HS256", 32), ("HS384", 48), ("HS512", 64)])
+def test_a_secret_of_just_the_size_of_the_hash_will_do(algorithm: str, size: int) -> None:
+    SharedSecretVerifier(b"s" * size, algorithms=[algorithm], issuer="acme-app", audiences=["connect-broker"])
+    with pytest.raises(ValueError, match=f"at least {size} bytes for {algorithm}"):
+        SharedSecretVerifier(b"s" * (size - 1), algorithms=[algorithm], issuer="acme-app", audiences=["a"])
+
+
+async def test_the_issuer_is_checked_once_more_behind_the_signature(home_made: Issuer) -> None:
+    """The verifier was chosen by `iss`; one that is asked about another issuer's token still does not believe it."""
+    ours, theirs = (
+        SharedSecretVerifier(SECRET.encode(), algorithms=["HS256"], issuer=issuer, audiences=["connect-broker"])
+        for issuer in ("acme-app", "another-app")
+    )
+    token = peek(home_made.token())
+    assert (await ours.verify(token))["iss"] == "acme-app"
+    with pytest.raises(Unauthenticated) as refusal:
+        await theirs.verify(token)
+    assert refusal.value.reason == "the token fails its check: InvalidIssuerError"
