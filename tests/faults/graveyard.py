@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -25,11 +26,20 @@ from sandbox.serving import bind, serving, url_of
 from sandbox.stackone.accounts import Account, LinkOrder
 from sandbox.stackone.application import create_stackone
 from sandbox.stackone.project import Project, StackOneConfig
+from tests.support.tokens import compact, hmac_signer
 from tests.support.waiting import eventually
 from tests.support.world import API_KEY, SANDBOX_KEY, WEBHOOK_SECRET, settings_for
 
 ISSUER = "http://127.0.0.1:1"
 SHARED_SECRET = "demo-canary-hs256-secret-0123456789abcdef"
+
+
+def token() -> dict[str, str]:
+    """Sign in as somebody of the owner."""
+    now = int(time.time())
+    claims = {"iss": ISSUER, "aud": "connect-broker", "sub": "ann", "iat": now, "exp": now + 600, "org_id": "org_acme"}
+    signed = compact({"alg": "HS256", "typ": "JWT"}, claims, hmac_signer(SHARED_SECRET.encode()))
+    return {"authorization": f"Bearer {signed}"}
 
 
 @dataclass
@@ -113,6 +123,10 @@ class Graveyard:
             return not self.is_alive()
 
         await eventually(is_gone)
+
+    async def reconnect(self) -> None:
+        """Forget the test's own connections, which a database that was restarted has cut."""
+        await self.database.engine.dispose()
 
     async def time_passes(self) -> None:
         """Let leases and claims of the dead run out."""

