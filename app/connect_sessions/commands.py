@@ -152,7 +152,7 @@ def _show(explanation: Explanation) -> None:
         _say(f"{where}: {entry.rule}: {'matches' if entry.matched else entry.why}")
     _say(f"{'allowed' if explanation.allowed else 'refused'}: {explanation.reason}")
     if explanation.effective is not None:
-        for name, value in explanation.effective.model_dump(mode="json").items():
+        for name, value in explanation.effective.model_dump().items():
             _say(f"  {name}: {json.dumps(value)}")
 
 

@@ -200,6 +200,15 @@ async def test_an_account_takes_the_place_of_one_session_only(
     assert await fewest(broker) == expected
 
 
+@pytest.mark.parametrize("changes", [{"provider": "workday"}, {"owner_id": "globex"}], ids=str)
+async def test_an_account_of_another_kind_takes_no_sessions_place(broker: Broker, changes: dict[str, Any]) -> None:
+    await broker.has_session(multiple=True)
+    await broker.has_account(**changes)
+    await broker.has_event()
+
+    assert await fewest(broker) == 2
+
+
 async def test_more_accounts_than_sessions_leave_no_credit(broker: Broker) -> None:
     await broker.has_session(multiple=True)
     for number in (1, 2, 3):

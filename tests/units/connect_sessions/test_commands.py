@@ -90,6 +90,20 @@ def test_claims_are_written_as_json_or_else_as_text(file: Path, claims: tuple[st
     assert json.loads(shown.output)["allowed"] == matches
 
 
+def test_the_first_equals_sign_ends_the_path(file: Path) -> None:
+    file.write_text('[[rule]]\nname = "r"\nclaims = { token = "a=b" }\nproviders = ["*"]\n')
+
+    assert explain(file, "--claim", "token=a=b").exit_code == 0
+
+
+def test_a_rule_whose_line_cannot_be_told_is_shown_without_one(file: Path) -> None:
+    """An array written inline has no [[rule]] to point at."""
+    file.write_text('rule = [{ name = "r", owners = ["*"], providers = ["*"] }]\n')
+
+    assert explain(file).output.splitlines()[0] == "rule: r: matches"
+    assert CliRunner().invoke(cli, ["policy", "check", str(file)]).output.splitlines()[1] == "  line ?: r"
+
+
 @pytest.mark.parametrize("claim", ["plan", "=gold", ""])
 def test_what_is_no_claim_is_a_usage_mistake(file: Path, claim: str) -> None:
     shown = explain(file, "--claim", claim)

@@ -190,6 +190,8 @@ async def test_one_profile_may_go_by_both_its_names(broker: Broker, http: httpx2
 
 async def test_who_opened_a_session_or_owns_it_sees_how_it_stands(broker: Broker, http: httpx2.AsyncClient) -> None:
     opened = (await http.post("/v1/connect-sessions", headers=broker.as_user(), json={"provider": "workday"})).json()
+    pending = await http.get(f"/v1/connect-sessions/{opened['id']}", headers=broker.as_user())
+    assert (pending.json()["status"], pending.json()["account_id"]) == ("pending", None)
     await broker.linked("workday")
     expected = {
         "id": opened["id"],

@@ -35,7 +35,22 @@ def test_a_good_file_is_read_in_order_with_its_lines() -> None:
         ('[groups]\na = ["o"]\nb = []\n' + GOOD, "policy, line 3: group 'b' must be a list of one or more owner ids"),
         ("[groups]\nb = [1]\n" + GOOD, "policy, line 2: group 'b' must be a list of one or more owner ids"),
         ('[[rule]]\nowners = ["*"]\ndeny = true\n', "policy, line 1, rule number 1: name: Field required"),
-        (GOOD.replace("providers", "provider"), 'policy, line 4, rule "all": provider: unknown key; a rule has name'),
+        (
+            GOOD.replace("providers", "provider"),
+            (
+                'policy, line 4, rule "all": provider: unknown key; a rule has name, owners, groups, claims, door, deny,'
+                " providers, categories, connector_profiles, multiple, max_accounts_per_provider, session_lifetime,"
+                " auth_links"
+            ),
+        ),
+        (
+            'rule = [{ name = "inline", owners = ["*"], deny = true, nonsense = 1 }]',
+            'policy, rule "inline": nonsense: unknown key',
+        ),
+        (
+            GOOD.replace("*", "x") + 'multiple = true\n[[rule]]\nmultiple = 1\nname = "b"\n',
+            'policy, line 7, rule "b": multiple: Input should be a valid boolean',
+        ),
         (
             GOOD.replace('["*"]\nproviders', "[]\nproviders"),
             'policy, line 3, rule "all": owners: ',
@@ -70,6 +85,12 @@ def test_a_good_file_is_read_in_order_with_its_lines() -> None:
 )
 def test_a_mistake_names_line_and_rule(text: str, mistake: str) -> None:
     assert mistakes_of(text)[0].startswith(mistake)
+
+
+def test_a_claims_text_keeps_its_case_and_other_values_are_spelled_as_in_tokens() -> None:
+    claims = 'claims = { plan = "Gold", seats = 7, vip = true, tiers = ["A", 1, false] }'
+    [rule] = parse_policy(f'[[rule]]\nname = "r"\ndeny = true\n{claims}\n').rules or ()
+    assert rule.claims == {"plan": "Gold", "seats": "7", "vip": "true", "tiers": ("A", "1", "false")}
 
 
 def test_the_line_of_broken_toml_is_told() -> None:

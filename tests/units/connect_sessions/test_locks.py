@@ -1,0 +1,60 @@
+"""On PostgreSQL whoever counts or pins for an owner waits for whoever does so already; SQLite has one writer anyway."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextvars import Context
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.connect_sessions.caps import lock_owner
+from app.connect_sessions.owners import pin_owner
+from app.connect_sessions.tables import owners
+from tests.support.broker import ACME, Broker, open_broker
+from tests.support.databases import PostgresqlDatabases
+
+pytestmark = pytest.mark.anyio
+
+MOMENT = 0.3
+
+
+@pytest.fixture
+async def shared(tmp_path: Path, postgresql_databases: PostgresqlDatabases) -> AsyncIterator[Broker]:
+    """Open a broker over PostgreSQL, with a pin for two owners."""
+    url = postgresql_databases.create()
+    try:
+        async with open_broker(tmp_path, database={"url": url}) as opened:
+            for owner_id in ("acme", "globex"):
+                await opened.has(
+                    owners, owner_id=owner_id, owner_name="Old", pinned_at=opened.clock.now(), pinned_by="user:ann"
+                )
+            yield opened
+    finally:
+        postgresql_databases.give_back(url)
+
+
+def _apart(work: Coroutine[Any, Any, object]) -> asyncio.Task[object]:
+    """Run beside the open transaction, as another request would."""
+    return asyncio.create_task(work, context=Context())
+
+
+async def pin(broker: Broker, owner_id: str) -> None:
+    await pin_owner(
+        owner_id, "New", actor="service:ops", dry_run=False, database=broker.runtime.database, clock=broker.clock
+    )
+
+
+async def test_postgresql_pins_and_counts_wait_for_the_owners_lock(shared: Broker) -> None:
+    async with shared.runtime.database.transaction() as connection:
+        await lock_owner(connection, "acme")
+        waiting = {_apart(pin(shared, "acme")), _apart(shared.mint(ACME))}
+        # Other owners are nobody's business.
+        await asyncio.wait_for(_apart(pin(shared, "globex")), timeout=10)
+        done, _ = await asyncio.wait(waiting, timeout=MOMENT)
+        assert not done
+    done, _ = await asyncio.wait(waiting, timeout=10)
+
+    assert done == waiting
+    assert [task.exception() for task in done] == [None, None]
+    assert {row["owner_name"] for row in await shared.rows(owners)} == {"New"}
