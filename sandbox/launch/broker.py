@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import httpx2
 
@@ -15,7 +16,8 @@ from sandbox.launch.options import DemoError
 
 # The folder above the package: where `app` stands next to `sandbox` in a checkout.
 _HOME = Path(__file__).resolve().parents[2]
-_READY_SECONDS = 30.0
+_SURVIVOR = Path(__file__).with_name("survivor.py")
+_READY_SECONDS = 60.0
 _COMMAND_SECONDS = 60.0
 _STOP_SECONDS = 20.0
 _POLL_SECONDS = 0.1
@@ -47,22 +49,24 @@ class Broker:
     async def serving(self, url: str) -> AsyncIterator[asyncio.subprocess.Process]:
         """Run the broker while the block runs; the block begins once it is ready. Raises DemoError."""
         with self.log.open("ab") as log:
-            child = await asyncio.create_subprocess_exec(
-                *self.command,
-                "serve",
-                env=dict(self.environment),
-                cwd=_HOME,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                # A Ctrl-C reaches the whole foreground group; the broker is to hear of it once, from here.
-                start_new_session=True,
-            )
-            try:
-                await self._until_ready(child, url)
-                yield child
-            finally:
-                await _stop(child)
+            async with _survivor() as survivor:
+                child = await asyncio.create_subprocess_exec(
+                    *self.command,
+                    "serve",
+                    env=dict(self.environment),
+                    cwd=_HOME,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    # A Ctrl-C reaches the whole foreground group; the broker is to hear of it once, from here.
+                    start_new_session=True,
+                )
+                try:
+                    survivor.write(f"{child.pid}\n".encode())
+                    await self._until_ready(child, url)
+                    yield child
+                finally:
+                    await _stop(child)
 
     def died(self, code: int | None) -> DemoError:
         """Return the error for a broker that ended by itself, with its last words."""
@@ -115,6 +119,25 @@ class Broker:
             ) from error
         finally:
             ended.cancel()
+
+
+@contextlib.asynccontextmanager
+async def _survivor() -> AsyncIterator[asyncio.StreamWriter]:
+    """Start what stops a child that this process, killed outright, could not stop; it is told which one."""
+    survivor = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-I",
+        "-S",
+        str(_SURVIVOR),
+        stdin=asyncio.subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        yield cast("asyncio.StreamWriter", survivor.stdin)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            survivor.kill()
+        await survivor.wait()
 
 
 async def _is_ready(client: httpx2.AsyncClient, url: str) -> bool:
