@@ -1,19 +1,15 @@
 """How a sweep grows: time, memory and statements per account, on either database.
 
-    python bench/sweep.py DATABASE_URL [ACCOUNTS ...]
-
-The database must be empty and disposable: it is migrated and filled. StackOne is played inside the process, so that
-the figures are the broker's alone: pages are made up on the fly, ten accounts to an owner.
+StackOne is played inside the process, so that the figures are the broker's alone: pages are made up on the fly, ten
+accounts to an owner.
 """
 
-import asyncio
 import json
 import resource
 import statistics
 import sys
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import httpx2
@@ -21,10 +17,8 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from app.database import metadata
-from app.logs import configure_logs
 from app.runtime import Neighbours, Runtime, open_runtime
 from app.sync.sweep import run_sweep
-from tests.support.databases import migrate
 from tests.support.world import settings_for
 
 PAGE = 100
@@ -95,7 +89,10 @@ async def measure(runtime: Runtime, what: str, accounts: int) -> dict[str, Any]:
 
 
 async def bench(database_url: str, counts: Sequence[int]) -> None:
-    """Fill the store by a first sweep and sweep it again, for each number of accounts."""
+    """Fill the store by a first sweep and sweep it again, for each number of accounts.
+
+    The database must be migrated and disposable: it is emptied and filled.
+    """
     settings = settings_for(
         database_url=database_url,
         stackone_url="http://127.0.0.1:9",
@@ -110,12 +107,6 @@ async def bench(database_url: str, counts: Sequence[int]) -> None:
                 for table in reversed(metadata.sorted_tables):
                     await connection.execute(sa.delete(table))
             for what in ("first", "again", "again", "again"):
+                sys.stderr.write(f"{runtime.database.dialect}: {accounts} accounts, {what} sweep\n")
                 sys.stdout.write(json.dumps(await measure(runtime, what, accounts)) + "\n")
                 sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    configure_logs("WARNING")
-    migrate(sys.argv[1])
-    sys.stderr.write(f"started {datetime.now(UTC).isoformat(timespec='seconds')}\n")
-    asyncio.run(bench(sys.argv[1], [int(text) for text in sys.argv[2:]] or [10_000, 100_000]))
