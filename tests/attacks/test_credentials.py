@@ -15,9 +15,9 @@ from app.identity import api_keys
 from app.identity.caller import Scope
 from tests.attacks.opened import asked_of_issuer, asked_upstream, body_told, open_attacked, stored, told
 from tests.attacks.wire import RawAnswer, send_raw
+from tests.support.forgeries import FORGERIES
 from tests.support.tokens import Issuer, SigningKey, StoppedClock, compact, rsa_key
 from tests.support.world import PEPPER, WEBHOOK_SECRET, World
-from tests.units.identity.test_forged_tokens import FORGERIES
 
 pytestmark = pytest.mark.anyio
 

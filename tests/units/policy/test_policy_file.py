@@ -38,9 +38,9 @@ def test_a_good_file_is_read_in_order_with_its_lines() -> None:
         (
             GOOD.replace("providers", "provider"),
             (
-                'policy, line 4, rule "all": provider: unknown key; a rule has name, owners, groups, claims, door, deny,'
-                " providers, categories, connector_profiles, multiple, max_accounts_per_provider, session_lifetime,"
-                " auth_links"
+                'policy, line 4, rule "all": provider: unknown key; a rule has name, owners, groups, claims, door,'
+                " deny, providers, categories, connector_profiles, multiple, max_accounts_per_provider,"
+                " session_lifetime, auth_links"
             ),
         ),
         (
