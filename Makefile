@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 NODE_MINIMUM := 20.19
 
-.PHONY: help setup demo page test check docs format lock bench clean
+.PHONY: help setup demo page test mutants check docs format lock bench clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,8 +46,13 @@ ifdef ARGS
 	@$(BIN)/python -m pytest $(ARGS)
 else
 	@$(BIN)/python -m pytest --numprocesses=auto --dist=worksteal
+	@if [ -d demo/node_modules ] && command -v npm >/dev/null; then cd demo && npm run --silent test; fi
 	@$(BIN)/python -m pytest tests/browser --numprocesses=auto --maxprocesses=4 --dist=worksteal
 endif
+
+mutants: setup  ## Break identity and connect sessions in every small way, and see what no test notices; docs/mutation.md
+	@$(BIN)/mutmut run $(ARGS)
+	@$(BIN)/mutmut results
 
 check: setup  ## Lint, types, import contracts, migrations, docs
 	@$(BIN)/ruff format --check .
@@ -73,4 +78,4 @@ bench: setup  ## Run the benchmarks
 	@$(BIN)/python -m bench $(ARGS)
 
 clean:  ## Remove everything that the other targets made
-	@rm -rf $(VENV) .demo demo/node_modules demo/dist test-results .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf $(VENV) .demo demo/node_modules demo/dist test-results mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis

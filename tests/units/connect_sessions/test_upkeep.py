@@ -31,12 +31,15 @@ async def cursor(broker: Broker) -> int:
 async def test_news_is_followed_up_once(broker: Broker) -> None:
     upkeep = Upkeep(broker.runtime)
     await broker.has_session("cs_1")
+    await broker.has_session("cs_other", provider="salesforce")
     await broker.has_session("cs_foreign", owner_id="globex")
     await broker.has_account()
     await broker.has_event(position=7)
     await broker.has_event("a2", position=9, owner_id=None)
     assert await upkeep.run_once()
-    assert await statuses(broker) == {"cs_1": "linked", "cs_foreign": "pending"}
+    assert await statuses(broker) == {"cs_1": "linked", "cs_other": "pending", "cs_foreign": "pending"}
+    resolved = {row["id"]: row["resolved_at"] for row in await broker.rows(connect_sessions)}
+    assert resolved["cs_1"] == broker.clock.now()
     assert await cursor(broker) == 9
 
     # Behind the cursor nothing is looked at again; ahead of it everything is.
@@ -63,15 +66,28 @@ async def test_sessions_past_their_grace_end_without_any_news(broker: Broker) ->
     assert await cursor(broker) == 0
 
 
+def counting_commits(broker: Broker) -> list[None]:
+    """Return a list that grows with every transaction."""
+    commits: list[None] = []
+    sa.event.listen(broker.runtime.database.engine.sync_engine, "commit", lambda _connection: commits.append(None))
+    return commits
+
+
 async def test_one_round_settles_everything_however_much_has_piled_up(broker: Broker) -> None:
+    """In batches: no transaction, which on SQLite keeps everybody waiting, does more than five hundred."""
     now = broker.clock.now()
+    commits = counting_commits(broker)
+    await Upkeep(broker.runtime).run_once()
+    idle = len(commits)
     event: dict[str, Any] = {"kind": "account.updated", "source": "refresh", "actor": "stackone", "at": now}
     async with broker.runtime.database.transaction() as connection:
         await connection.execute(
             sa.insert(account_events), [{"position": n, "account_id": f"a{n}", **event} for n in range(1, 1002)]
         )
+    commits.clear()
     await Upkeep(broker.runtime).run_once()
 
+    assert len(commits) == idle + 2
     assert await cursor(broker) == 1001
 
 
@@ -87,9 +103,12 @@ async def test_one_round_ends_and_forgets_everything_that_is_old(broker: Broker)
         )
         old = {**hint, "at": now - timedelta(days=30, seconds=1)}
         await connection.execute(sa.insert(account_events), [old for _ in range(501)])
+    commits = counting_commits(broker)
     with capture_logs() as logs:
         await Upkeep(broker.runtime).run_once()
 
+    # Lease, two batches to settle, two to forget, a look for erasures, and the lease given back.
+    assert len(commits) == 7
     assert await statuses(broker) == {"cs_0": "pending"}
     assert await broker.rows(account_events) == []
     retention = [entry for entry in logs if entry["event"] == "retention"]

@@ -83,6 +83,7 @@ def test_whoever_no_rule_matches_may_open_nothing() -> None:
         ("org_x", {"claims": {"plan": ["silver", "platinum"], "seats": "7"}}, "gold"),
         ("org_trial_1", {}, "trial"),
         ("org_trial_1", {"categories": (Category.ATS,)}, "trial"),
+        ("org_trial_1", {"categories": (Category.ATS, Category.HRIS)}, "trial"),
         ("org_pilot", {"provider": "bamboohr", "door": "auth_link"}, "links by mail"),
     ],
 )
@@ -177,8 +178,10 @@ def test_a_limited_number_of_accounts_needs_a_provider_to_count() -> None:
     rule = Rule("one", owners=("*",), providers=("*",), multiple=True, max_accounts_per_provider=2)
     asked = Asked("o", "browser", 60, multiple=True)
     refused = decide(Policy((rule,)), asked)
-    assert "name a provider" in refused.reason
-    assert not refused.allowed
+    limits = 'rule "one" limits the accounts of each provider: name a provider to link a further account'
+    assert (refused.allowed, refused.reason) == (False, limits)
+    assert decide(Policy((rule,)), replace(asked, provider="workday")).allowed
+    assert decide(Policy((rule,)), replace(asked, multiple=False)).allowed
     assert decide(Policy((replace(rule, max_accounts_per_provider=None),)), asked).allowed
 
 
