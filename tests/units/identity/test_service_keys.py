@@ -6,7 +6,6 @@ import secrets
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
@@ -16,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from app.database import Database, open_engine
+from app.database import Database
 from app.errors import Conflict, NotFound, Unauthenticated, Unavailable, Unprocessable
 from app.identity import api_keys
 from app.identity.api_keys import CreatedKey
@@ -24,7 +23,7 @@ from app.identity.authenticate import Credentials, open_authenticator
 from app.identity.caller import Scope
 from app.identity.service_keys import ServiceKeys
 from app.identity.tables import service_keys
-from app.settings import DatabaseSettings, IdentitySettings, ServiceKeySettings
+from app.settings import IdentitySettings, ServiceKeySettings
 from tests.support.tokens import Issuer, StoppedClock
 
 pytestmark = pytest.mark.anyio
@@ -74,6 +73,14 @@ class ReadOnlyDatabase(Database):
     def transaction(self) -> NoReturn:
         """Refuse."""
         self.tries += 1
+        raise Unavailable
+
+
+class AwayDatabase(Database):
+    """A database that cannot be reached."""
+
+    def reading(self) -> NoReturn:
+        """Refuse."""
         raise Unavailable
 
 
@@ -381,12 +388,11 @@ async def test_a_failure_to_note_the_use_turns_nobody_away(identity_database: Da
     ]
 
 
-async def test_a_store_that_is_away_is_a_503_not_a_401(clock: StoppedClock, tmp_path: Path) -> None:
-    database = Database(open_engine(DatabaseSettings(url=SecretStr(f"sqlite:///{tmp_path}/no/such/folder/x.db"))))
+async def test_a_store_that_is_away_is_a_503_not_a_401(unused_database: Database, clock: StoppedClock) -> None:
+    database = AwayDatabase(unused_database.engine)
 
     with pytest.raises(Unavailable):
         await ServiceKeys(database, [PEPPER], clock).authenticate(f"sk_{'a' * 16}_{'A' * 43}")
-    await database.close()
 
 
 async def test_a_key_that_makes_no_sense_is_not_made(identity_database: Database, clock: StoppedClock) -> None:
