@@ -6,7 +6,14 @@ const say = (text) => {
   at("outcome").textContent = text;
 };
 
-const config = await (await fetch("/config.json")).json();
+const AWAY = "Our service cannot be reached. Check your connection and try again.";
+
+const config = await fetch("/config.json")
+  .then((answer) => answer.json())
+  .catch(() => {
+    say(AWAY);
+    throw new Error("no /config.json: the demo is not running");
+  });
 const user = new URLSearchParams(location.search).get("user") ?? "alice";
 let opened = null;
 
@@ -52,7 +59,7 @@ async function open(wish) {
     at("hub").replaceChildren(hub);
     say("");
   } catch (error) {
-    if (!life.signal.aborted) say(error.message);
+    if (!life.signal.aborted) say(error instanceof TypeError ? AWAY : error.message);
   }
 }
 
@@ -63,7 +70,7 @@ async function confirm(accountId, signal) {
     const account = await broker(`/v1/linked-accounts/${encodeURIComponent(accountId)}/confirm`, {}, signal);
     say(account.usable ? `${account.provider} is connected.` : `${account.provider} does not accept these credentials.`);
   } catch (error) {
-    if (!signal.aborted) say(`Not confirmed: ${error.message}`);
+    if (!signal.aborted) say(`Not confirmed: ${error instanceof TypeError ? AWAY : error.message}`);
   }
 }
 

@@ -21,8 +21,11 @@ export function App() {
 
   useEffect(() => {
     const life = new AbortController();
-    fetch("/config.json", { signal: life.signal })
-      .then(async (response) => setConfig((await response.json()) as Config))
+    fetch("/config.json", { signal: AbortSignal.any([life.signal, AbortSignal.timeout(20_000)]) })
+      .then(async (response) => {
+        if (!response.ok) throw new Error(`${response.status}`);
+        setConfig((await response.json()) as Config);
+      })
       .catch(() => !life.signal.aborted && setFailed(true));
     return () => life.abort();
   }, []);
@@ -78,7 +81,9 @@ export function App() {
           </div>
         ) : client && stackone && user ? (
           <Integrations key={user.id} client={client} stackone={stackone} theme={theme} user={user} onSignOut={signOut} />
-        ) : user ? null : (
+        ) : user ? (
+          <p role="status">Loading…</p>
+        ) : (
           <SignIn onChoose={signIn} />
         )}
       </main>

@@ -234,10 +234,12 @@ function Awaited({ client, onLinked }: { client: BrokerClient; onLinked: () => v
   }, [isLinked, onLinked]);
 
   if (sessionId === null) return null;
-  if (problem?.kind === "not_found") {
+  if (problem !== null && !problem.passes) {
     return (
       <p className="banner problem" role="status">
-        We know no such invitation. Ask for a new one.
+        {problem.kind === "not_found" || problem.kind === "invalid"
+          ? "We know no such invitation. Ask for a new one."
+          : `${describe(problem).title}. ${describe(problem).text}`}
       </p>
     );
   }

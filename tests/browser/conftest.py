@@ -15,11 +15,10 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.browser.house import House
 from tests.browser.integrations_page import IntegrationsPage
+from tests.browser.places import REPOSITORY, SCREENSHOTS
 from tests.browser.watched_context import PATIENCE_MS, WatchedContext
 from tests.e2e.demo_process import running_demo
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-SCREENSHOTS = REPOSITORY / "test-results" / "screenshots"
 _DEMO = REPOSITORY / "demo"
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # Tests open far more sessions than a person, and wait for nothing that only protects a production StackOne.

@@ -13,7 +13,10 @@ export type ConnectWish = Partial<components["schemas"]["SessionRequest"]>;
 export interface BrokerClientOptions {
   /** The broker's origin, without a slash at the end. */
   baseUrl: string;
-  /** The signed-in user's access token; with `renew` a new one, because the broker refused the last. */
+  /**
+   * The signed-in user's access token; with `renew` a new one, because the broker refused the last. Where nobody is
+   * signed in any more, throw `new ConnectProblem("signed_out")`: whatever else it throws counts as a dead network.
+   */
   getToken: (ask: { renew: boolean; signal: AbortSignal }) => string | Promise<string>;
   /** How long one call may take. */
   timeoutMs?: number;
@@ -99,15 +102,17 @@ export class BrokerClient {
     renew: boolean,
   ): Promise<Response> {
     const timeout = AbortSignal.timeout(this.#options.timeoutMs ?? 30_000);
+    const either = AbortSignal.any([signal, timeout]);
     try {
-      const token = await this.#options.getToken({ renew, signal });
-      signal.throwIfAborted();
+      // The app's own sign-in may hang as well as any network, and need not look at the signal.
+      const token = await orAborted(this.#options.getToken({ renew, signal: either }), either);
+      either.throwIfAborted();
       const headers: Record<string, string> = { authorization: `Bearer ${token}`, accept: "application/json" };
       if (body !== undefined) headers["content-type"] = "application/json";
       return await fetch(this.#options.baseUrl + path, {
         method,
         headers,
-        signal: AbortSignal.any([signal, timeout]),
+        signal: either,
         cache: "no-store",
         credentials: "omit",
         referrerPolicy: "no-referrer",
@@ -119,4 +124,15 @@ export class BrokerClient {
       throw new ConnectProblem(timeout.aborted ? "too_slow" : "offline");
     }
   }
+}
+
+function orAborted<Value>(work: Value | Promise<Value>, signal: AbortSignal): Promise<Value> {
+  return new Promise((resolve, reject) => {
+    const abort = () => reject(signal.reason);
+    signal.addEventListener("abort", abort, { once: true });
+    Promise.resolve(work)
+      .then(resolve, reject)
+      .finally(() => signal.removeEventListener("abort", abort));
+    if (signal.aborted) abort();
+  });
 }

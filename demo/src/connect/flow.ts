@@ -36,7 +36,7 @@ export interface Timing {
   slow: number;
   /** Between two tries to confirm. */
   confirmAgain: readonly number[];
-  /** Before repeating what failed for a passing reason; the broker's Retry-After goes first. */
+  /** Before repeating what failed for a passing reason, the last for ever; the broker's Retry-After goes first. */
   retry: readonly number[];
 }
 
@@ -46,7 +46,7 @@ export const DEFAULT_TIMING: Timing = {
   grace: 1_500,
   slow: 4_000,
   confirmAgain: [400, 800, 1_600],
-  retry: [1_000, 2_000, 4_000, 8_000, 15_000, 30_000, 30_000],
+  retry: [1_000, 2_000, 4_000, 8_000, 15_000, 30_000],
 };
 
 const MOST_REFUSALS_IN_A_ROW = 2;
@@ -263,7 +263,8 @@ export class ConnectFlow {
     if (this.#stopped) return;
     this.#again = again;
     const step = this.#step.signal;
-    const pause = problem.passes ? this.#timing.retry[this.#failures] : undefined;
+    const { retry } = this.#timing;
+    const pause = problem.passes ? (retry[this.#failures] ?? retry.at(-1)) : undefined;
     this.#failures += 1;
     if (pause === undefined) {
       this.#failures = 0;
@@ -274,6 +275,7 @@ export class ConnectFlow {
     this.#become({ phase: "failed", problem, retryAt: Date.now() + wait });
     void this.#guarded(step, async () => {
       await nap(wait, step);
+      await untilVisible(step);
       again();
     });
   }

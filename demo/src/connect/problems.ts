@@ -21,6 +21,7 @@ export type ProblemKind =
   | "refused" // StackOne keeps refusing fresh sessions
   | "hub_crashed"; // the Hub could not be loaded or threw
 
+const LONGEST_WAIT_SECONDS = 300;
 const PASSING: ReadonlySet<ProblemKind> = new Set(["too_many", "unavailable", "offline", "too_slow"]);
 
 export class ConnectProblem extends Error {
@@ -92,5 +93,6 @@ function kindOf(status: number): ProblemKind {
 function seconds(header: string | null): number | null {
   if (header === null) return null;
   const value = /^\d+$/.test(header.trim()) ? Number(header) : (Date.parse(header) - Date.now()) / 1000;
-  return Number.isFinite(value) ? Math.max(0, value) : null;
+  // A date is read against this machine's clock, which may be wrong by hours; a person would wait that long.
+  return Number.isFinite(value) ? Math.min(Math.max(0, value), LONGEST_WAIT_SECONDS) : null;
 }

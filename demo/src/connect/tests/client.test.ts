@@ -80,6 +80,15 @@ describe("a refused token", () => {
     ]);
   });
 
+  it("is not waited for without end where the app's own sign-in hangs", async () => {
+    client = new BrokerClient({ baseUrl: "https://broker.example", getToken: () => new Promise(() => {}), timeoutMs: 20 });
+    expect((await problemOf(client.openSession({}, life.signal))).kind).toBe("too_slow");
+    const call = client.openSession({}, life.signal);
+    life.abort(new Error("unmounted"));
+    await expect(call).rejects.toThrow("unmounted");
+    expect(requests).toEqual([]);
+  });
+
   it("is given up the second time", async () => {
     answers.push(json(401, {}), json(401, {}));
     expect((await problemOf(client.openSession({}, life.signal))).kind).toBe("signed_out");
@@ -119,6 +128,9 @@ describe("refusals", () => {
     vi.setSystemTime("2026-01-01T00:00:00Z");
     answers.push(json(503, {}, { "retry-after": "Thu, 01 Jan 2026 00:00:30 GMT" }));
     expect((await problemOf(client.openSession({}, life.signal))).retryAfter).toBe(30);
+    vi.setSystemTime("2025-12-31T21:00:00Z"); // A machine whose clock is three hours late.
+    answers.push(json(503, {}, { "retry-after": "Thu, 01 Jan 2026 00:00:30 GMT" }));
+    expect((await problemOf(client.openSession({}, life.signal))).retryAfter).toBe(300);
     vi.useRealTimers();
   });
 
@@ -164,11 +176,12 @@ describe("aborting", () => {
   });
 
   it("while the answer travels is no problem to show", async () => {
-    vi.stubGlobal("fetch", (_url: string, init: RequestInit) => {
+    const travelling = vi.fn((_url: string, init: RequestInit) => {
       return new Promise((_resolve, reject) => init.signal?.addEventListener("abort", () => reject(new Error("cut"))));
     });
+    vi.stubGlobal("fetch", travelling);
     const call = client.openSession({}, life.signal);
-    await Promise.resolve();
+    await vi.waitFor(() => expect(travelling).toHaveBeenCalled());
     life.abort();
     await expect(call).rejects.toMatchObject({ name: "AbortError" });
   });

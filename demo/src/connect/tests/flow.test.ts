@@ -136,16 +136,24 @@ describe("opening", () => {
     expect(phase()).toBe("open");
   });
 
-  it.each(["offline", "too_slow"] as const)("keeps trying after %s, ever more slowly, and then gives up", async (kind) => {
+  it.each(["offline", "too_slow"] as const)("keeps trying after %s, ever more slowly, while somebody looks", async (kind) => {
     broker.usual.openSession = () => {
       throw problem(kind);
     };
     flow.start();
     await pass(0);
     expect(failure().retryAt).toBe(Date.now() + 1_000);
+    await pass(60_000);
+    expect(broker.made("openSession")).toHaveLength(7);
     await pass(600_000);
-    expect(broker.made("openSession")).toHaveLength(8);
-    expect(failure()).toEqual({ kind, retryAt: null });
+    expect(broker.made("openSession")).toHaveLength(27);
+    setVisible(false);
+    await pass(3_600_000);
+    expect(broker.made("openSession")).toHaveLength(27);
+    broker.usual.openSession = () => session({ token: "at last" });
+    setVisible(true);
+    await pass(0);
+    expect(shownToken()).toBe("at last");
   });
 
   it("does not wait when the user is faster", async () => {
