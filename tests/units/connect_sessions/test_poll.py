@@ -75,7 +75,6 @@ async def test_an_account_of_a_failed_attempt_is_not_believed(broker: Broker) ->
 
 async def test_the_account_that_oauth_linked_is_confirmed_and_named(broker: Broker) -> None:
     minted = await broker.mint()
-    # Linked before this session began, as far as its time tells: only StackOne's word makes it this session's.
     account_id = broker.link("salesforce")
     broker.project.attempts.finish(begin(broker, minted), account_id)
     broker.clock.advance(60)
@@ -95,6 +94,28 @@ async def test_the_account_that_oauth_linked_is_confirmed_and_named(broker: Brok
     again, attempt = await poll(broker, minted)
     assert (again.status, attempt) == ("linked", None)
     assert len(broker.asked()) == asked
+
+
+async def test_stackones_word_counts_where_the_feed_has_no_news(broker: Broker) -> None:
+    """The account was known long before, so that nothing but the attempt says that this session is about it."""
+    account_id = await broker.linked("salesforce")
+    broker.clock.advance(60)
+    minted = await broker.mint()
+    broker.project.attempts.finish(begin(broker, minted), account_id)
+    session, _ = await poll(broker, minted)
+
+    assert (session.status, session.linked_account_id) == ("linked", account_id)
+
+
+async def test_an_account_that_came_from_another_owner_is_reported(broker: Broker) -> None:
+    account_id = await broker.linked(owner="globex")
+    broker.project.accounts.change(account_id, {"origin_owner_id": "acme"})
+    minted = await broker.mint()
+    broker.project.attempts.finish(begin(broker, minted), account_id)
+    session, _ = await poll(broker, minted)
+
+    assert (session.status, session.linked_account_id) == ("linked", account_id)
+    assert broker.runtime.metrics.registry.get_sample_value("broker_account_owner_changes_total") == 1
 
 
 @pytest.mark.parametrize("owner", ["globex", None], ids=["moved", "deleted"])
