@@ -17,9 +17,7 @@ from sandbox.launch.options import DemoError
 # The folder above the package: where `app` stands next to `sandbox` in a checkout.
 _HOME = Path(__file__).resolve().parents[2]
 _SURVIVOR = Path(__file__).with_name("survivor.py")
-_READY_SECONDS = 60.0
 _COMMAND_SECONDS = 60.0
-_STOP_SECONDS = 20.0
 _POLL_SECONDS = 0.1
 _SHOWN_LINES = 20
 
@@ -31,6 +29,8 @@ class Broker:
     environment: Mapping[str, str]
     log: Path
     command: tuple[str, ...] = (sys.executable, "-m", "app")
+    ready_seconds: float = 60.0
+    stop_seconds: float = 20.0
 
     async def migrate(self) -> None:
         """Bring the database to the current schema. Raises DemoError."""
@@ -66,7 +66,7 @@ class Broker:
                     await self._until_ready(child, url)
                     yield child
                 finally:
-                    await _stop(child)
+                    await self._stop(child)
 
     def died(self, code: int | None) -> DemoError:
         """Return the error for a broker that ended by itself, with its last words."""
@@ -93,7 +93,7 @@ class Broker:
         except TimeoutError as error:
             raise DemoError(f"`broker {arguments[0]}` took longer than {_COMMAND_SECONDS:.0f} s.") from error
         finally:
-            await _stop(child)
+            await self._stop(child)
         with self.log.open("ab") as log:
             log.write(errors)
         if child.returncode != 0:
@@ -108,17 +108,34 @@ class Broker:
     async def _until_ready(self, child: asyncio.subprocess.Process, url: str) -> None:
         ended = asyncio.create_task(child.wait())
         try:
-            async with asyncio.timeout(_READY_SECONDS), httpx2.AsyncClient(trust_env=False, timeout=2) as client:
+            async with asyncio.timeout(self.ready_seconds), httpx2.AsyncClient(trust_env=False, timeout=2) as client:
                 while not await _is_ready(client, url):
                     if ended in (await asyncio.wait({ended}, timeout=_POLL_SECONDS))[0]:
                         raise self.died(child.returncode)
         except TimeoutError as error:
             raise DemoError(
-                f"The broker did not become ready within {_READY_SECONDS:.0f} s.\n{_last_lines(self.log)}\n"
+                f"The broker did not become ready within {self.ready_seconds:.0f} s.\n{_last_lines(self.log)}\n"
                 f"Ask {url}/readyz what it is waiting for; its log is {self.log}."
             ) from error
         finally:
             ended.cancel()
+
+    async def _stop(self, child: asyncio.subprocess.Process) -> None:
+        if child.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            child.send_signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(self.stop_seconds):
+                await child.wait()
+        except TimeoutError:
+            pass
+        finally:
+            # Also on the way out of a second Ctrl-C: an orphan would keep the port.
+            if child.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    child.kill()
+                await child.wait()
 
 
 @contextlib.asynccontextmanager
@@ -145,24 +162,6 @@ async def _is_ready(client: httpx2.AsyncClient, url: str) -> bool:
         return (await client.get(f"{url}/readyz")).is_success
     except httpx2.HTTPError:
         return False
-
-
-async def _stop(child: asyncio.subprocess.Process) -> None:
-    if child.returncode is not None:
-        return
-    with contextlib.suppress(ProcessLookupError):
-        child.send_signal(signal.SIGTERM)
-    try:
-        async with asyncio.timeout(_STOP_SECONDS):
-            await child.wait()
-    except TimeoutError:
-        pass
-    finally:
-        # Also on the way out of a second Ctrl-C: an orphan would keep the port.
-        if child.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                child.kill()
-            await child.wait()
 
 
 def _last_lines(log: Path) -> str:

@@ -14,7 +14,6 @@ from typing import Any
 import httpx2
 import pytest
 
-from sandbox.launch import broker as broker_module
 from sandbox.launch.broker import Broker
 from sandbox.launch.environment import broker_environment
 from sandbox.launch.neighbours import neighbours
@@ -50,10 +49,13 @@ def options(directory: Path, **changes: Any) -> DemoOptions:
     return DemoOptions(**given)
 
 
-def fake_broker(tmp_path: Path, ports: Ports, fake: str = "") -> Broker:
+def fake_broker(tmp_path: Path, ports: Ports, fake: str = "", **patience: float) -> Broker:
     environment = {**os.environ, "BROKER_HTTP__PORT": str(ports.broker), "PYTHON_FAKE": fake}
     return Broker(
-        environment=environment, log=tmp_path / "broker.log", command=(sys.executable, str(HERE / "fake_broker.py"))
+        environment=environment,
+        log=tmp_path / "broker.log",
+        command=(sys.executable, str(HERE / "fake_broker.py")),
+        **patience,
     )
 
 
@@ -190,11 +192,8 @@ async def test_the_stand_in_runs_and_is_stopped(tmp_path: Path, ports: Ports) ->
     assert "serving" in broker.log.read_text()
 
 
-async def test_a_broker_that_does_not_listen_is_killed(
-    tmp_path: Path, ports: Ports, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(broker_module, "_STOP_SECONDS", 0.1)
-    async with fake_broker(tmp_path, ports, "deaf").serving(ports.broker_url) as child:
+async def test_a_broker_that_does_not_listen_is_killed(tmp_path: Path, ports: Ports) -> None:
+    async with fake_broker(tmp_path, ports, "deaf", stop_seconds=0.1).serving(ports.broker_url) as child:
         pass
     assert child.returncode == -signal.SIGKILL
 
@@ -236,12 +235,9 @@ async def test_a_broker_that_dies_at_the_start_is_reported_with_its_last_words(t
             pytest.fail("it is not ready")
 
 
-async def test_a_broker_that_never_gets_ready_is_reported_and_stopped(
-    tmp_path: Path, ports: Ports, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(broker_module, "_READY_SECONDS", 0.6)
+async def test_a_broker_that_never_gets_ready_is_reported_and_stopped(tmp_path: Path, ports: Ports) -> None:
     with pytest.raises(DemoError, match="did not become ready"):
-        async with fake_broker(tmp_path, ports, "never ready").serving(ports.broker_url):
+        async with fake_broker(tmp_path, ports, "never ready", ready_seconds=0.6).serving(ports.broker_url):
             pytest.fail("it is not ready")
     assert is_free(ports.broker)
 
