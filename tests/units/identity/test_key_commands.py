@@ -1,0 +1,141 @@
+"""broker api-keys ...: a service key's life from the command line, and what opens the door at each step of it."""
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from typer.testing import CliRunner, Result
+
+from app.cli import cli
+from app.database import Database, open_engine
+from app.errors import Conflict, NotFound, Unauthenticated
+from app.identity.caller import Scope, Service
+from app.identity.service_keys import ServiceKeys
+from app.settings import PREFIX, DatabaseSettings
+from tests.support.databases import SqliteDatabases
+from tests.support.tokens import Issuer, StoppedClock
+
+PEPPER = "a pepper of decent length"
+Door = Callable[[str, StoppedClock], Service]
+
+
+@pytest.fixture
+def door(sqlite_databases: SqliteDatabases, issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Door]:
+    """Have the command line use a database of this test; return a way to present a key, as the broker would see it."""
+    url = sqlite_databases.create()
+    variables = {
+        "STACKONE__API_KEY": "an api key of decent length",
+        "STACKONE__WEBHOOK_SECRETS": '["a webhook secret of decent length"]',
+        "IDENTITY__ISSUERS": json.dumps([issuer.settings().model_dump(mode="json", exclude_none=True)]),
+        "SERVICE_KEYS__PEPPER": PEPPER,
+        "DATABASE__URL": url,
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(PREFIX + name, value)
+
+    async def present(key: str, clock: StoppedClock) -> Service:
+        database = Database(open_engine(DatabaseSettings(url=SecretStr(url))))
+        try:
+            return await ServiceKeys(database, [PEPPER.encode()], clock).authenticate(key)
+        finally:
+            await database.close()
+
+    yield lambda key, clock: asyncio.run(present(key, clock))
+    sqlite_databases.give_back(url)
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(cli, ["api-keys", *words])
+
+
+def made(*words: str) -> dict[str, Any]:
+    answer = run(*words, "--json")
+    assert answer.exit_code == 0, answer.output
+    return dict(json.loads(answer.stdout))
+
+
+def listed() -> dict[str, dict[str, Any]]:
+    return {key["key_id"]: key for key in json.loads(run("list", "--json").stdout)}
+
+
+def after(**span: float) -> StoppedClock:
+    return StoppedClock(datetime.now(UTC) + timedelta(**span))
+
+
+def test_a_key_is_made_used_rotated_with_an_overlap_and_revoked(door: Door) -> None:
+    old = made("create", "--name", "billing", "--scope", "accounts:read", "--owner", "acme", "--expires", "30d")
+    service = door(old["key"], after(seconds=1))
+    assert (service.name, service.scopes, service.owner_ids) == (
+        "billing",
+        frozenset({Scope.ACCOUNTS_READ}),
+        frozenset({"acme"}),
+    )
+    shown = listed()[old["key_id"]]
+    assert (shown["scopes"], shown["owner_ids"], shown["active"]) == (["accounts:read"], ["acme"], True)
+    assert shown["last_used_at"] is not None
+    assert old["key"] not in run("list").output + run("list", "--json").output
+
+    new = made("rotate", old["key_id"], "--overlap", "2h")
+    assert listed()[old["key_id"]]["rotated_to"] == new["key_id"]
+    for key in (old["key"], new["key"]):
+        within = door(key, after(minutes=119))
+        assert (within.scopes, within.owner_ids) == (service.scopes, service.owner_ids)
+    with pytest.raises(Unauthenticated):
+        door(old["key"], after(minutes=121))
+    door(new["key"], after(minutes=121))
+
+    assert run("revoke", new["key_id"]).exit_code == 0
+    with pytest.raises(Unauthenticated):
+        door(new["key"], after(seconds=1))
+    assert [key["active"] for key in listed().values()] == [True, False]
+    again = run("revoke", new["key_id"])
+    assert (again.exit_code, "no active key has this id" in again.output) == (1, True)
+
+
+def test_a_key_ends_after_its_life_or_never(door: Door) -> None:
+    default = made("create", "--name", "a", "--all-scopes")
+    short = made("create", "--name", "b", "--scope", "sync:write", "--scope", "events:read", "--expires", "30m")
+    endless = made("create", "--name", "c", "--all-scopes", "--expires", "never")
+
+    assert door(default["key"], after(days=89)).scopes == frozenset(Scope)
+    assert door(short["key"], after(minutes=29)).scopes == {Scope.SYNC_WRITE, Scope.EVENTS_READ}
+    assert door(endless["key"], after(days=4000)).owner_ids is None
+    assert endless["expires_at"] is None
+    for key, moment in ((default, after(days=91)), (short, after(minutes=31))):
+        with pytest.raises(Unauthenticated):
+            door(key["key"], moment)
+
+
+def test_several_keys_of_one_name_are_active_at_once(door: Door) -> None:
+    keys = [made("create", "--name", "billing", "--all-scopes") for _ in range(3)]
+
+    assert {door(key["key"], after(seconds=1)).credential_id for key in keys} == {key["key_id"] for key in keys}
+
+
+@pytest.mark.usefixtures("door")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("create", "--name", "a"),
+        ("create", "--name", "a", "--scope", "moon:write"),
+        ("create", "--name", "a", "--all-scopes", "--expires", "soon"),
+        ("create", "--name", "a", "--all-scopes", "--expires", "-1d"),
+        ("rotate", "a" * 16, "--overlap", "1w"),
+    ],
+    ids=" ".join,
+)
+def test_what_makes_no_sense_is_a_usage_mistake_and_makes_nothing(words: tuple[str, ...]) -> None:
+    assert run(*words).exit_code == 2
+    assert listed() == {}
+
+
+@pytest.mark.usefixtures("door")
+def test_only_a_key_that_lives_is_rotated() -> None:
+    key_id = made("create", "--name", "a", "--all-scopes")["key_id"]
+    made("rotate", key_id)
+    assert isinstance(run("rotate", key_id).exception, Conflict)
+    assert isinstance(run("rotate", "a" * 16).exception, NotFound)
