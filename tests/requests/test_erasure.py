@@ -87,10 +87,11 @@ async def test_an_event_that_comes_late_does_not_bring_the_owner_back(world: Wor
         assert trace not in left, trace
 
 
-async def test_while_stackone_is_away_the_erasure_waits_and_is_then_carried_on(database_url: str) -> None:
+@pytest.mark.parametrize("method", ["*", "DELETE"])
+async def test_while_stackone_is_away_the_erasure_waits_and_is_then_carried_on(database_url: str, method: str) -> None:
     async with open_world(database_url, webhooks=False, sync={"enabled": False}) as world:
         await filled(world)
-        await world.switch("POST", "/faults", {"path": "/accounts", "times": None, "status": 500})
+        await world.switch("POST", "/faults", {"method": method, "path": "/accounts", "times": None, "status": 500})
         answer = await erase(world)
         assert (answer.status_code, answer.json()["state"]) == (202, "pending")
         await world.switch("DELETE", "/faults")

@@ -4,6 +4,7 @@ import asyncio
 import base64
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import httpx2
@@ -19,6 +20,7 @@ from app.sync import runs
 from app.sync.dry_run import dry_run
 from app.sync.runs import Sweep
 from app.sync.sweep import LEASE, run_sweep
+from app.sync.tables import sweeps
 from tests.support.waiting import eventually
 from tests.support.wires import Meddled, Send
 from tests.support.world import API_KEY, World, open_world
@@ -178,6 +180,28 @@ async def test_a_cut_page_leaves_the_sweep_unfinished_and_the_next_run_goes_on_f
     assert asked[0] == 2
     assert (done.state, done.removed) == ("done", 1)
     assert await stored(quiet) == upstream(quiet)
+
+
+async def test_a_sweep_that_nobody_took_up_for_a_day_is_given_up(quiet: Quiet) -> None:
+    await quiet.link()
+
+    async def never(_page: int) -> httpx2.Response:
+        return httpx2.Response(500)
+
+    async def always(_page: int) -> None:
+        return None
+
+    quiet.answer_pages(never)
+    with pytest.raises(Unavailable):
+        await sweep(quiet)
+    async with quiet.runtime.database.transaction() as connection:
+        old = quiet.clock.now() - timedelta(hours=25)
+        await connection.execute(sa.update(sweeps).values(started_at=old))
+    quiet.answer_pages(always)
+    fresh = await sweep(quiet)
+    async with quiet.runtime.database.reading() as connection:
+        states = [(run.id, run.state) for run in await runs.recent(connection, 9)]
+    assert states == [(fresh.id, "done"), (fresh.id - 1, "failed")]
 
 
 @pytest.mark.parametrize(
