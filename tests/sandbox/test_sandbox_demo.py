@@ -276,15 +276,21 @@ async def test_neighbours_serve_remember_and_go(tmp_path: Path, ports: Ports) ->
 
 
 async def test_an_answer_does_not_wait_for_an_acknowledgement(tmp_path: Path, ports: Ports) -> None:
-    took = []
     secrets = demo_secrets(tmp_path)
-    async with neighbours(ports, secrets, tmp_path / "stackone.json"), httpx2.AsyncClient(trust_env=False) as client:
-        for _ in range(20):
-            asked = time.perf_counter()
-            await client.get(f"{url_of(ports.identity)}/jwks.json")
-            took.append(time.perf_counter() - asked)
-    # Each took 40 ms, busy machine or not, while answers left in two parts and the second waited.
-    assert min(took) < 0.03
+    url = f"{url_of(ports.stackone)}/_sandbox/accounts"
+
+    def ask() -> float:
+        with httpx2.Client(trust_env=False, headers={"x-sandbox-key": secrets.sandbox_key}) as client:
+            took = []
+            for _ in range(20):
+                asked = time.perf_counter()
+                assert client.get(url).is_success
+                took.append(time.perf_counter() - asked)
+        return min(took)
+
+    async with neighbours(ports, secrets, tmp_path / "stackone.json"):
+        # Each took 40 ms, busy machine or not, while answers left in two parts and the second waited.
+        assert await asyncio.to_thread(ask) < 0.03
 
 
 async def start_demo(tmp_path: Path, *arguments: str) -> asyncio.subprocess.Process:
