@@ -149,7 +149,7 @@ def _is_group(members: object) -> bool:
 
 
 def _groups(document: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:
-    groups = document.get("groups", {})
+    groups = document.get("groups")
     return {name: members for name, members in groups.items() if _is_group(members)} if isinstance(groups, dict) else {}
 
 
@@ -161,7 +161,7 @@ def _read_rule(
     try:
         written = _WrittenRule.model_validate(raw)
     except ValidationError as error:
-        by_key = {str(problem["loc"][0]): problem for problem in error.errors(include_url=False, include_input=False)}
+        by_key = {str(problem["loc"][0]): problem for problem in error.errors(include_input=False)}
         return [
             (_at(lines.of_key(index, key), label), f"{key}: {_complaint(problem)}") for key, problem in by_key.items()
         ], None

@@ -228,6 +228,27 @@ async def test_an_account_that_moved_to_another_owner_stays_and_stops_nothing(br
     assert owner_changes(broker) == 1
 
 
+async def test_an_account_that_leaves_while_others_are_being_deleted_is_left_alone(broker: Broker) -> None:
+    """It was on the list of what to delete, and is another owner's by the time its turn comes."""
+    ids = sorted([await broker.linked(), await broker.linked("workday")])
+    given_away = False
+
+    async def give_away() -> None:
+        nonlocal given_away
+        if not given_away and ("GET", f"/accounts/{ids[0]}") in broker.asked()[2:]:
+            given_away = True
+            broker.project.accounts.change(ids[1], {"origin_owner_id": "globex"})
+            await broker.read(ids[1])
+
+    broker.wire.before = give_away
+    erasure = await erase(broker)
+
+    assert given_away
+    assert (erasure.state, at_stackone(broker)) == ("complete", [ids[1]])
+    [row] = [row for row in await broker.rows(linked_accounts) if row["account_id"] == ids[1]]
+    assert (row["owner_id"], row["disconnect_requested_at"]) == ("globex", None)
+
+
 async def test_an_account_that_moved_to_the_owner_is_erased_too(broker: Broker) -> None:
     account_id = await broker.linked(owner="globex")
     broker.project.accounts.change(account_id, {"origin_owner_id": "acme"})

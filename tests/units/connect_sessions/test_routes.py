@@ -10,6 +10,7 @@ import pytest
 from app.connect_sessions.policy import Policy, Rule
 from app.connect_sessions.tables import connect_sessions, erasures, owners
 from tests.support.broker import Broker, front_door, open_broker
+from tests.support.tokens import Issuer, StoppedClock
 
 pytestmark = pytest.mark.anyio
 
@@ -327,6 +328,19 @@ async def test_minting_is_limited_for_each_user_and_owner(tmp_path: Path) -> Non
             )
         ]
         assert for_owners == [429, 429, 201, 201, 429]
+
+
+async def test_people_of_one_name_at_two_issuers_are_two(tmp_path: Path) -> None:
+    issuers = [Issuer(StoppedClock(), url, secret="s" * 32) for url in ("https://one.example", "https://two.example")]
+    identity = {"issuers": [issuer.settings() for issuer in issuers]}
+    limits = {"mint_per_user": "1/hour"}
+    async with open_broker(tmp_path, identity=identity, limits=limits) as broker, front_door(broker) as http:
+
+        async def mint(issuer: Issuer) -> int:
+            headers = {"authorization": f"Bearer {issuer.token(sub='ann')}"}
+            return (await http.post("/v1/connect-sessions", headers=headers)).status_code
+
+        assert [await mint(issuer) for issuer in (issuers[0], issuers[0], issuers[1])] == [201, 429, 201]
 
 
 async def test_live_sessions_are_limited_by_the_settings(tmp_path: Path) -> None:

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from app.connect_sessions.policy import Policy
+from app.connect_sessions.policy import Policy, Rule
 from app.connect_sessions.policy_file import parse_policy, read_policy
 from app.settings import SettingsError
+from app.stackone.models import Category
 
 GOOD = '[[rule]]\nname = "all"\nowners = ["*"]\nproviders = ["*"]\n'
 
@@ -23,12 +24,60 @@ def test_a_good_file_is_read_in_order_with_its_lines() -> None:
     assert [(rule.name, rule.line) for rule in policy.rules] == [("no", 3), ("all", 8)]
 
 
+def test_everything_that_a_rule_can_say_is_read() -> None:
+    [rule, least] = (
+        parse_policy("""
+[groups]
+pilots = ["org_1", "org_2"]
+[[rule]]
+name = "all of it"
+owners = ["org_0"]
+groups = ["pilots"]
+claims = { plan = ["gold", "silver"], seats = 7 }
+door = ["browser", "auth_link"]
+providers = ["bamboohr"]
+categories = ["hris", "ats"]
+connector_profiles = ["profile-*"]
+multiple = true
+max_accounts_per_provider = 3
+session_lifetime = 600
+auth_links = true
+[[rule]]
+name = "no"
+door = "service"
+deny = true
+""").rules
+        or ()
+    )
+    assert rule == Rule(
+        name="all of it",
+        line=4,
+        owners=("org_0", "org_1", "org_2"),
+        claims={"plan": ("gold", "silver"), "seats": "7"},
+        doors=frozenset({"browser", "auth_link"}),
+        deny=False,
+        providers=("bamboohr",),
+        categories=(Category.HRIS, Category.ATS),
+        connector_profiles=("profile-*",),
+        multiple=True,
+        max_accounts_per_provider=3,
+        session_lifetime=600,
+        auth_links=True,
+    )
+    assert least == Rule(name="no", line=17, doors=frozenset({"service"}), deny=True)
+
+
 @pytest.mark.parametrize(
     ("text", "mistake"),
     [
         ('[[rule]]\nname = "a\n', "policy: is not valid TOML: "),
         ("", "policy: has no [[rule]], so that nobody could open anything"),
         ("rule = 7", "policy, line 1: has no [[rule]], so that nobody could open anything"),
+        ("rule = [7]", "policy, line 1: has no [[rule]], so that nobody could open anything"),
+        (GOOD.replace('"all"', "7"), "policy, line 2, rule number 1: name: "),
+        (GOOD.replace('"all"', '""'), "policy, line 2, rule number 1: name: "),
+        # One header is not recognized: a line of the wrong rule would be worse than none.
+        (GOOD.replace("[[rule]]", '[["\\u0072ule"]]') + GOOD.replace("all", "late"), 'policy, rule "late": is never'),
         (GOOD + "\n[other]\nx = 1\n", "policy, line 6: unknown key 'other'; there are [groups] and [[rule]]"),
         ("\ndefault = 1\n" + GOOD, "policy, line 2: unknown key 'default'; there are [groups] and [[rule]]"),
         ("groups = 1\n" + GOOD, "policy, line 1: [groups] is a table of lists of owner ids"),
@@ -117,12 +166,24 @@ def test_no_mistake_quotes_a_value() -> None:
 
 
 def test_a_file_that_cannot_be_read_is_a_mistake(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="cannot be read"):
-        read_policy(tmp_path / "missing.toml")
-    binary = tmp_path / "binary.toml"
-    binary.write_bytes(b"# fine\n\xff")
-    with pytest.raises(SettingsError, match="line 2: is not UTF-8"):
-        read_policy(binary)
-    with pytest.raises(SettingsError, match="larger"):
-        parse_policy("#" * 2_000_000)
+    file = tmp_path / "policy.toml"
+
+    def mistake() -> str:
+        with pytest.raises(SettingsError) as caught:
+            read_policy(file)
+        [told] = caught.value.mistakes
+        return told
+
+    assert mistake() == f"policy file {file}: cannot be read (FileNotFoundError)"
+    for content, line in ((b"# fine\n\xff", 2), (b"\n\xff\n\n", 2), (b"\xff\n", 1)):
+        file.write_bytes(content)
+        assert mistake() == f"policy file {file}, line {line}: is not UTF-8"
+    file.write_text("x = 1\n" + GOOD)
+    assert mistake().startswith(f"policy file {file}, line 1: unknown key 'x'")
     assert read_policy(None) == Policy()
+
+
+def test_a_file_may_have_a_megabyte_and_no_more() -> None:
+    largest = GOOD + "#" * (1024 * 1024 - len(GOOD))
+    assert parse_policy(largest) == parse_policy(GOOD)
+    assert mistakes_of(largest + "#") == ["policy: is larger than a policy can sensibly be"]
