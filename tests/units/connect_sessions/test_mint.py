@@ -68,14 +68,17 @@ async def test_a_plain_wish_opens_a_session_for_the_verified_owner(broker: Broke
 
 
 async def test_the_ledger_has_everything_but_the_token(broker: Broker) -> None:
-    minted = await broker.mint(
-        policy=with_rules(OPEN),
-        door="service",
-        expires_in=600,
-        provider="workday",
-        categories=(Category.HRIS, Category.HRIS_LEGACY),
-        multiple=True,
-    )
+    with capture_logs() as logs:
+        minted = await broker.mint(
+            policy=with_rules(OPEN),
+            door="service",
+            expires_in=600,
+            provider="workday",
+            categories=(Category.HRIS, Category.HRIS_LEGACY),
+            multiple=True,
+        )
+    [entry] = [entry for entry in logs if entry["event"] == "connect_session_minted"]
+    assert (entry["door"], entry["rule"]) == ("service", "open")
 
     upstream = next(iter(broker.project.sessions._by_token.values()))  # noqa: SLF001  see above
     assert minted.id.startswith("cs_")
