@@ -165,14 +165,6 @@ async def test_large_pages_of_one_owner_are_asked_for(broker: Broker) -> None:
     ]
 
 
-async def test_more_accounts_than_fit_a_page_are_all_erased(broker: Broker) -> None:
-    for _ in range(103):
-        broker.link()
-    erasure = await erase(broker)
-
-    assert (erasure.state, erasure.accounts, at_stackone(broker)) == ("complete", 103, [])
-
-
 async def test_a_stackone_that_ignores_the_filter_costs_nobody_else_an_account(broker: Broker) -> None:
     broker.link()
     foreign = broker.link(owner="globex")
