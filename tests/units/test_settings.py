@@ -50,6 +50,25 @@ def test_a_production_environment_is_accepted() -> None:
     assert "canary" not in settings.model_dump_json()
 
 
+@pytest.mark.parametrize(
+    ("name", "section", "setting"),
+    [
+        ("BROKER_METRICS__PORT", "metrics", "port"),
+        ("BROKER_IDENTITY__COOKIE", "identity", "cookie"),
+        ("BROKER_STACKONE__PROJECT_ID", "stackone", "project_id"),
+    ],
+)
+def test_null_turns_off(monkeypatch: pytest.MonkeyPatch, name: str, section: str, setting: str) -> None:
+    monkeypatch.setenv(name, "null")
+    assert getattr(getattr(load_settings(), section), setting) is None
+
+
+def test_null_for_what_must_be_there_is_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BROKER_HTTP__PORT", "null")
+    monkeypatch.setenv("BROKER_STACKONE__API_KEY", "null")
+    assert mistakes() == ["BROKER_HTTP__PORT", "BROKER_STACKONE__API_KEY"]
+
+
 def test_nothing_is_required_twice_and_everything_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in GOOD:
         monkeypatch.delenv(name)

@@ -15,6 +15,7 @@ from app.connect_sessions.poll_routes import SessionPoll
 from app.connect_sessions.schemas import OwnerSessionRequest, SessionStatus
 from app.settings import SessionSettings
 from app.stackone.models import Category
+from tests.support.case_names import spelled
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -46,7 +47,7 @@ def deep(levels: int) -> dict[str, Any]:
         {"x": "y" * (4096 - len('{"x": ""}'))},
         {"x": "ü" * ((4096 - len('{"x": ""}')) // 2)},
     ],
-    ids=lambda value: repr(value)[:20],
+    ids=lambda value: spelled(value)[:20],
 )
 def test_plain_json_of_four_kilobytes_is_metadata(value: dict[str, Any]) -> None:
     assert OwnerSessionRequest.model_validate({"metadata": value}).metadata == value
@@ -71,7 +72,7 @@ UNFIT = "must not contain control characters, lone surrogates or bidirectional o
         ({"x": [float("inf")]}, "must be plain JSON"),
         (deep(100_000), "must be plain JSON"),
     ],
-    ids=lambda value: repr(value)[:20] if isinstance(value, str) else None,
+    ids=lambda value: spelled(value)[:20] if isinstance(value, str) else None,
 )
 def test_other_metadata_is_refused_with_the_reason(value: dict[str, Any], message: str) -> None:
     assert complaint(value) == message

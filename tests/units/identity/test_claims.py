@@ -13,6 +13,7 @@ from app.identity.authenticate import Authenticator, Credentials
 from app.identity.caller import EndUser
 from app.identity.claims import find_claim, is_decent_text, meets
 from app.settings import SettingsError
+from tests.support.case_names import spelled
 from tests.support.tokens import Issuer, IssuerServer, StoppedClock
 
 pytestmark = pytest.mark.anyio
@@ -169,7 +170,9 @@ async def test_each_provider_tells_its_owner(
     assert user.claims["sub"] == user.subject
 
 
-@pytest.mark.parametrize("path", ["user_metadata.org_id", ("user_metadata", "org_id"), "unsafe_metadata.org"], ids=str)
+@pytest.mark.parametrize(
+    "path", ["user_metadata.org_id", ("user_metadata", "org_id"), "unsafe_metadata.org"], ids=spelled
+)
 async def test_an_owner_that_users_could_write_themselves_is_a_mistake_at_start(
     path: str | tuple[str, ...], open_doors: OpenDoors, issuer: Issuer
 ) -> None:
@@ -221,7 +224,7 @@ async def test_what_is_no_decent_text_never_becomes_an_owner(value: Any, doors: 
 
 @pytest.mark.parametrize("claim", ["org_name", "email"])
 @pytest.mark.parametrize(
-    "value", ["", 7, True, ["Acme"], {"name": "Acme"}, "A" * 256, "Acme\x00", "Acme\ud800"], ids=repr
+    "value", ["", 7, True, ["Acme"], {"name": "Acme"}, "A" * 256, "Acme\x00", "Acme\ud800"], ids=spelled
 )
 async def test_names_are_decent_text_too(claim: str, value: Any, doors: Authenticator, issuer: Issuer) -> None:
     with pytest.raises(Unauthenticated):
@@ -312,7 +315,7 @@ def test_paths() -> None:
         ({"tier": "1.5"}, ["1.5"], [1.5]),
         ({"tier": "{}"}, ["{}"], [{}]),
     ],
-    ids=str,
+    ids=spelled,
 )
 def test_required_claims(required: dict[str, Any], good: list[Any], bad: list[Any]) -> None:
     (name,) = required
@@ -340,7 +343,7 @@ async def test_every_required_claim_counts(open_doors: OpenDoors, issuer: Issuer
         (["JWT", "at+jwt"], ["jwt", "at+jwt"], [None, "logout+jwt"]),
         (["application/okta-internal-at+jwt"], ["application/okta-internal-at+jwt"], ["at+jwt"]),
     ],
-    ids=str,
+    ids=spelled,
 )
 async def test_configured_token_types(
     token_types: list[str], good: list[str], bad: list[str | None], open_doors: OpenDoors, issuer: Issuer
@@ -363,7 +366,7 @@ async def test_configured_token_types(
         ({"required_claims": {"token_use": "id"}}, True),
         ({"required_claims": {"typ": "Bearer"}}, True),
     ],
-    ids=str,
+    ids=spelled,
 )
 async def test_what_looks_like_an_id_token_needs_settings_that_name_its_kind(
     changes: dict[str, Any], *, accepted: bool, open_doors: OpenDoors, issuer: Issuer

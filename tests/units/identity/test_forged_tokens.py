@@ -9,6 +9,7 @@ import pytest
 from app.errors import Unauthenticated
 from app.identity.authenticate import Authenticator, Credentials
 from app.identity.unverified import MAXIMUM_TOKEN_LENGTH, peek
+from tests.support.case_names import spelled
 from tests.support.forgeries import FORGERIES, SOMEWHERE, Forge
 from tests.support.tokens import Issuer, IssuerServer, StoppedClock, rsa_key
 
@@ -119,7 +120,7 @@ async def test_the_reason_in_the_log_never_holds_what_was_sent(doors: Authentica
         {"jti": "one-time"},
         {"typ": "Bearer"},
     ],
-    ids=str,
+    ids=spelled,
 )
 async def test_what_is_only_unusual_is_accepted(changes: dict[str, Any], doors: Authenticator, issuer: Issuer) -> None:
     assert (await doors.end_user(bearer(issuer.token(**changes)))).owner_id == "acme"

@@ -9,6 +9,7 @@ import pytest
 from app.errors import InsufficientScope, Unauthenticated
 from app.identity.authenticate import Authenticator, Credentials
 from app.identity.caller import Scope, Service
+from tests.support.case_names import spelled
 from tests.support.tokens import Issuer, IssuerServer, StoppedClock, rsa_key
 
 pytestmark = pytest.mark.anyio
@@ -41,11 +42,6 @@ async def test_a_machine_token_is_a_service(open_doors: OpenDoors, machines: Iss
     assert service.scopes == {Scope.ACCOUNTS_READ, Scope.SYNC_WRITE}
     assert service.owner_ids is None
     assert service.actor == "service:batch@clients"
-
-
-def spelled(value: object) -> str:
-    """Name a case; sets have no order of their own, and names must be the same in every test process."""
-    return str(sorted(value)) if isinstance(value, set) else str(value)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +91,7 @@ async def test_owners(owners: Any, expected: set[str], open_doors: OpenDoors, ma
 
 
 @pytest.mark.parametrize(
-    "owners", [None, [7], ["acme", None], {"acme": True}, True, "", ["acme\x00"], ["a" * 256]], ids=repr
+    "owners", [None, [7], ["acme", None], {"acme": True}, True, "", ["acme\x00"], ["a" * 256]], ids=spelled
 )
 async def test_unclear_owners_never_mean_all(owners: Any, open_doors: OpenDoors, machines: Issuer) -> None:
     with pytest.raises(Unauthenticated):
@@ -112,7 +108,7 @@ async def test_unclear_owners_never_mean_all(owners: Any, open_doors: OpenDoors,
         {"nonce": "n"},
         {"iss": "https://login.example.test"},
     ],
-    ids=str,
+    ids=spelled,
 )
 async def test_a_machine_token_is_checked_like_any_other(
     claims: dict[str, Any], open_doors: OpenDoors, machines: Issuer
