@@ -14,6 +14,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
+from pydantic_settings.sources.utils import parse_env_vars
 
 from app.settings.database import DatabaseSettings
 from app.settings.identity import IdentitySettings, ServiceKeySettings
@@ -25,6 +26,7 @@ from app.settings.stackone import SessionSettings, StackOneSettings, SyncSetting
 
 PREFIX = "BROKER_"
 SECRETS_DIR = "BROKER_SECRETS_DIR"
+_NULL = "null"
 
 
 class SettingsError(Exception):
@@ -40,7 +42,12 @@ class Settings(BaseSettings):
     """All of them. Built once by `load_settings` and handed down; nothing else reads the environment."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid", hide_input_in_errors=True
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        env_parse_none_str=_NULL,
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
     )
 
     environment: Environment = Field(
@@ -109,7 +116,7 @@ class _Variables(EnvSettingsSource):
 
     def __init__(self, variables: Mapping[str, str]) -> None:
         super().__init__(Settings)
-        self.env_vars = {name.lower(): value for name, value in variables.items()}
+        self.env_vars = parse_env_vars(variables, parse_none_str=_NULL)
 
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
         """Leave text that is no JSON as it is: the field's own check then says so, with the variable's name."""

@@ -1,7 +1,7 @@
 """The record of sweeps: asked for by anybody, carried out by who holds the lease, resumed where a crash left them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,6 +16,8 @@ _S = sweeps.c
 _UNFINISHED = ("running", "requested")
 # An interrupted sweep is taken up again, but not for ever.
 _RESUMED_WITHIN = timedelta(hours=24)
+# Six weeks of hourly sweeps.
+_KEPT = 1000
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,17 @@ async def recent(connection: AsyncConnection, limit: int) -> Sequence[Sweep]:
 async def request(
     connection: AsyncConnection, *, by: str, now: datetime, max_removal_percent: float | None
 ) -> tuple[Sweep, bool]:
-    """Ask for a sweep; return it, or the unfinished one in its place, and whether it is new."""
+    """Ask for a sweep; return it, or the unfinished one in its place, and whether it is new.
+
+    A share named on purpose also counts for a sweep that still waits; one that runs keeps the share it began with.
+    """
+    # Its row is the lock: of several who ask at once, each after the first finds what the first has asked for.
+    await take_read_ticket(connection)
     known = await unfinished(connection)
     if known is not None:
+        if known.state == "requested" and max_removal_percent is not None:
+            await _write(connection, known.id, {"max_removal_percent": max_removal_percent})
+            known = replace(known, max_removal_percent=max_removal_percent)
         return known, False
     values = {"state": "requested", "requested_by": by, "requested_at": now, "max_removal_percent": max_removal_percent}
     row = (await connection.execute(sa.insert(sweeps).values(values).returning(*_FIELDS))).one()
@@ -92,6 +102,7 @@ async def begin(
     if sweep.state == "requested":
         ticket = await take_read_ticket(connection)
         values |= {"state": "running", "started_at": now, "start_ticket": ticket}
+        await connection.execute(sa.delete(sweeps).where(_S.id <= sweep.id - _KEPT, _S.finished_at.is_not(None)))
     if values:
         await _write(connection, sweep.id, values)
     row = (await connection.execute(sa.select(*_FIELDS).where(_S.id == sweep.id))).one()

@@ -27,6 +27,9 @@ class SweepOut(BaseModel):
     requested_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    max_removal_percent: float | None = Field(
+        description="Share of known accounts that it may remove; null: as BROKER_SYNC__SWEEP_MAX_REMOVAL_PERCENT says."
+    )
     listed: int = Field(description="Accounts that StackOne has listed so far.")
     added: int = Field(description="Accounts that the store did not have.")
     changed: int = Field(description="Accounts that the store had otherwise.")

@@ -363,3 +363,31 @@ async def test_asking_twice_is_one_sweep(quiet: Quiet) -> None:
         waiting = await runs.unfinished(connection)
     assert waiting is not None
     assert (await sweep(quiet)).id == waiting.id
+
+
+async def test_many_who_ask_at_once_get_one_sweep(quiet: Quiet) -> None:
+    headers = quiet.as_service()
+    asked = await asyncio.gather(*(quiet.broker.post("/v1/sync", headers=headers) for _ in range(8)))
+    assert {answer.status_code for answer in asked} == {202}
+    assert sum(answer.json()["started"] for answer in asked) == 1
+    assert len({answer.json()["id"] for answer in asked}) == 1
+
+
+async def test_a_share_named_later_counts_for_a_sweep_that_waits(quiet: Quiet) -> None:
+    headers = quiet.as_service()
+    await quiet.broker.post("/v1/sync", headers=headers)
+    later = await quiet.broker.post("/v1/sync", headers=headers, json={"max_removal_percent": 60})
+    assert (later.json()["started"], later.json()["max_removal_percent"]) == (False, 60)
+    assert (await sweep(quiet)).max_removal_percent == 60
+
+
+async def test_old_sweeps_are_forgotten(quiet: Quiet) -> None:
+    kept = 1000
+    now = quiet.clock.now()
+    row = {"state": "done", "requested_by": "test", "requested_at": now, "finished_at": now}
+    async with quiet.runtime.database.transaction() as connection:
+        await connection.execute(sa.insert(sweeps), [row] * (kept + 5))
+    last = await sweep(quiet)
+    async with quiet.runtime.database.reading() as connection:
+        ids = list((await connection.execute(sa.select(sweeps.c.id).order_by(sweeps.c.id))).scalars())
+    assert ids == list(range(last.id - kept + 1, last.id + 1))
