@@ -155,14 +155,27 @@ async def test_every_account_is_found_however_stackone_lists_them(broker: Broker
     assert (erasure.state, erasure.accounts, at_stackone(broker)) == ("complete", len(ids), [foreign])
 
 
-async def test_large_pages_of_one_owner_are_asked_for(broker: Broker) -> None:
+@pytest.mark.parametrize("ignore_page", [False, True])
+async def test_large_pages_of_one_owner_are_asked_for_and_no_more_than_needed(
+    broker: Broker, *, ignore_page: bool
+) -> None:
     broker.link()
+    broker.project.listing = Listing(ignore_page=ignore_page)
     await erase(broker)
 
     listings = [entry for entry in broker.project.requests.entries.after(0, 100) if entry.path == "/accounts"]
-    assert [entry.query for entry in listings[:3]] == [
-        f"page={page}&page_size=100&origin_owner_id=acme" for page in range(3)
+    # Lists may begin at 0 or at 1, and the last look finds nothing on either page.
+    assert [entry.query for entry in listings] == [
+        f"page={page}&page_size=100&origin_owner_id=acme" for page in (0, 1, 2, 0, 1)
     ]
+
+
+async def test_more_accounts_than_fit_a_page_are_all_erased(broker: Broker) -> None:
+    for _ in range(101):
+        broker.link()
+    erasure = await erase(broker)
+
+    assert (erasure.state, erasure.accounts, at_stackone(broker)) == ("complete", 101, [])
 
 
 async def test_a_stackone_that_ignores_the_filter_costs_nobody_else_an_account(broker: Broker) -> None:

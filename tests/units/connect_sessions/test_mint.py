@@ -154,6 +154,7 @@ async def test_an_existing_account_is_edited_instead(broker: Broker) -> None:
     assert "multiple" not in body
     row = await broker.row(connect_sessions)
     assert (row["mode"], row["account_id"], row["provider"], row["multiple"]) == ("edit", account_id, "bamboohr", False)
+    assert row["policy_rule"] == "open"
     assert counted(broker, "broker_connect_sessions_total", door="browser", mode="edit") == 1
 
 
@@ -264,7 +265,8 @@ async def test_at_most_three_accounts_are_tried_before_a_new_one_is_made(broker:
 
     broker.project.accounts.delete(ids[2])
     before = len(broker.asked())
-    assert (await broker.mint(provider="bamboohr")).mode == "create"
+    minted = await broker.mint(provider="bamboohr")
+    assert (minted.mode, minted.provider) == ("create", "bamboohr")
     assert broker.asked()[before:-1] == [("GET", f"/accounts/{account_id}") for account_id in ids[:3]]
 
 
@@ -277,7 +279,10 @@ async def test_a_hundred_accounts_are_looked_at(broker: Broker) -> None:
         now = broker.clock.now()
         await connection.execute(
             linked_accounts.insert(),
-            [{**row, "verified_at": now, "created_at": now - timedelta(days=1)} for row in rows],
+            [
+                {**row, "verified_at": now, "created_at": now - timedelta(days=row["account_id"] != "a100")}
+                for row in rows
+            ],
         )
     await broker.mint(provider="bamboohr")
 

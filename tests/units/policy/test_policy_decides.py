@@ -59,6 +59,7 @@ def test_without_a_file_everything_is_allowed_as_asked() -> None:
     asked = Asked("anyone", "auth_link", 99, provider="x", multiple=True, categories=(Category.HRIS,))
     decision = decide(Policy(), asked)
     assert (decision.allowed, decision.rule) == (True, None)
+    assert decision.reason == "there is no policy file, so everything is allowed"
     assert decision.effective is not None
     assert (decision.effective.categories, decision.effective.multiple, decision.effective.expires_in) == (
         (Category.HRIS,),
