@@ -9,6 +9,8 @@ import pytest
 from app.errors import InsufficientScope, Unauthenticated
 from app.identity.authenticate import Authenticator, Credentials
 from app.identity.caller import Scope, Service
+from app.identity.machines import MachineIssuer
+from app.identity.unverified import UnverifiedToken, peek
 from tests.support.case_names import spelled
 from tests.support.tokens import Issuer, IssuerServer, StoppedClock, rsa_key
 
@@ -94,8 +96,50 @@ async def test_owners(owners: Any, expected: set[str], open_doors: OpenDoors, ma
     "owners", [None, [7], ["acme", None], {"acme": True}, True, "", ["acme\x00"], ["a" * 256]], ids=spelled
 )
 async def test_unclear_owners_never_mean_all(owners: Any, open_doors: OpenDoors, machines: Issuer) -> None:
-    with pytest.raises(Unauthenticated):
+    with pytest.raises(Unauthenticated) as refusal:
         await serve(open_doors, machines, machines.token(owners=owners), owners_claim="owners")
+    assert refusal.value.reason == (
+        "the token does not say which owners the machine is limited to"
+        if owners is None
+        else "the claim for the machine's owners is not a list of texts"
+    )
+
+
+async def test_a_machine_is_called_by_the_configured_claim_or_else_by_its_subject(
+    open_doors: OpenDoors, machines: Issuer
+) -> None:
+    token = machines.token(sub="client-7", client_name="Billing", email=None)
+    for path, name in (("client_name", "Billing"), ("absent", "client-7"), (None, "client-7")):
+        claims = {"owner_id": "unused", "username": path}
+        assert (await serve(open_doors, machines, token, claims=claims)).name == name
+
+
+@pytest.mark.parametrize(
+    ("claims", "what"), [({"sub": "s" * 256}, "the subject"), ({"client_name": ["Billing"]}, "the machine's name")]
+)
+async def test_a_machines_names_are_decent_text(
+    claims: dict[str, Any], what: str, open_doors: OpenDoors, machines: Issuer
+) -> None:
+    paths = {"owner_id": "unused", "username": "client_name"}
+    with pytest.raises(Unauthenticated) as refusal:
+        await serve(open_doors, machines, machines.token(**claims), claims=paths)
+    assert refusal.value.reason == f"the claim for {what} is not text of 1 to 255 printable characters"
+
+
+class Believing:
+    """A verifier that lets claims through which no real one would."""
+
+    async def verify(self, token: UnverifiedToken) -> dict[str, Any]:
+        """Return claims without a subject."""
+        del token
+        return {"exp": 1_772_366_400 + 60}
+
+
+async def test_whatever_the_verifier_lets_through_a_machine_has_a_subject(machines: Issuer) -> None:
+    issuer = MachineIssuer(machines.machine_settings(), Believing())
+    with pytest.raises(Unauthenticated) as refusal:
+        await issuer.service(peek(machines.token()), now=1_772_366_400)
+    assert refusal.value.reason == "the token names no subject"
 
 
 @pytest.mark.parametrize(
