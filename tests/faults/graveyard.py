@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 import os
+import resource
 import signal
 import sys
 import time
@@ -58,10 +59,8 @@ class Graveyard:
     deaths: int = 0
     made: int = field(default=0)
 
-    async def raise_broker(
-        self, *, scope: str = "none", die_at: int | None = None, file_limit: int | None = None, **sections: Any
-    ) -> None:
-        """Start a broker; it dies at the n-th await of its scope, and writes no file beyond a limit."""
+    async def raise_broker(self, *, scope: str = "none", die_at: int | None = None, **sections: Any) -> None:
+        """Start a broker; it dies at the n-th await of its scope."""
         settings = settings_for(
             database_url=self.database_url,
             stackone_url=self.stackone_url,
@@ -87,7 +86,6 @@ class Graveyard:
             "port": self.port,
             "scope": scope,
             "die_at": die_at,
-            "file_limit": file_limit,
             "log": str(self.log),
         }
         assert self.zygote.stdin is not None
@@ -112,6 +110,10 @@ class Graveyard:
         except ProcessLookupError:
             return False
         return True
+
+    def limit_files(self, size: int) -> None:
+        """Let the broker that runs write no file beyond so many bytes: to it, the disk is full."""
+        resource.prlimit(self.pid or 0, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
     async def bury(self) -> None:
         """Kill the broker if it still lives, and wait until it is gone."""

@@ -8,7 +8,6 @@ while they run.
 import asyncio
 import json
 import os
-import resource
 import signal
 import sys
 from collections.abc import Coroutine, Generator
@@ -103,8 +102,6 @@ def main() -> None:
             output = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(output, 1)
             os.dup2(output, 2)
-            if order["file_limit"] is not None:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (order["file_limit"], order["file_limit"]))
             configure_logs("ERROR")
             asyncio.run(serve(order))
             os._exit(0)
