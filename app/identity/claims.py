@@ -29,7 +29,6 @@ _OTHER_KINDS = frozenset(
         "client-authentication+jwt",
     }
 )
-_ABSENT = object()
 
 NumericDate = Annotated[float, Field(ge=0, le=_LAST_SECOND, allow_inf_nan=False)]
 
@@ -128,8 +127,8 @@ def find_claim(payload: Mapping[str, Any], path: ClaimPath) -> Any:
         return payload[path]
     found: Any = payload
     for name in path.split(".") if isinstance(path, str) else path:
-        found = found.get(name, _ABSENT) if isinstance(found, Mapping) else _ABSENT
-    return None if found is _ABSENT else found
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found
 
 
 def text_claim(payload: Mapping[str, Any], path: ClaimPath, what: str) -> str | None:

@@ -244,6 +244,24 @@ async def test_names_may_be_absent(
     assert (user.owner_name, user.username) == ("acme", None)
 
 
+@pytest.mark.parametrize(
+    ("claim", "what"), [("org_id", "the owner id"), ("org_name", "the owner name"), ("email", "the user name")]
+)
+async def test_the_reason_says_which_claim_it_was(claim: str, what: str, doors: Authenticator, issuer: Issuer) -> None:
+    with pytest.raises(Unauthenticated) as refusal:
+        await enter(doors, issuer.token(**{claim: 7}))
+    assert refusal.value.reason == f"the claim for {what} is not text of 1 to 255 printable characters"
+
+
+@pytest.mark.parametrize("owner_id", [" acme", "acme ", "\u2003acme"], ids=["before", "after", "em-space"])
+async def test_an_owner_in_white_space_would_become_another_one(
+    owner_id: str, doors: Authenticator, issuer: Issuer
+) -> None:
+    with pytest.raises(Unauthenticated) as refusal:
+        await enter(doors, issuer.token(org_id=owner_id))
+    assert refusal.value.reason == "the owner id begins or ends with white space"
+
+
 async def test_no_owner_claim_is_no_owner(doors: Authenticator, issuer: Issuer) -> None:
     with pytest.raises(Unauthenticated) as refusal:
         await enter(doors, issuer.token("org_id"))
