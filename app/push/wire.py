@@ -58,19 +58,22 @@ class Wire:
         timeout_seconds: float,
         allow_private: bool,
         resolver: Resolver = resolve,
-        transport: httpx2.AsyncBaseTransport | None = None,
+        open_transport: Callable[[], httpx2.AsyncBaseTransport] = httpx2.AsyncHTTPTransport,
     ) -> None:
-        """`allow_private` is for development only; `resolver` and `transport` replace the network."""
+        """`allow_private` is for development only; `resolver` and `open_transport` replace the network."""
         self._timeout = timeout_seconds
         self._allow_private = allow_private
         self._resolve = resolver
-        self._http = httpx2.AsyncClient(
-            timeout=timeout_seconds, follow_redirects=False, trust_env=False, transport=transport
-        )
+        self._open_transport = open_transport
+        # One for each host, of which there are as many as destinations. A client keeps connections by address, and
+        # one that was opened to a host's certificate must not carry what is meant for another at the same address.
+        self._clients: dict[str, httpx2.AsyncClient] = {}
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._http.aclose()
+        for client in self._clients.values():
+            await client.aclose()
+        self._clients.clear()
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> None:
         """Post a body. Raises NotDelivered unless the destination answers 2xx in time."""
@@ -94,12 +97,19 @@ class Wire:
         address = addresses[0]
         pinned = parts._replace(netloc=f"[{address}]:{port}" if ":" in address else f"{address}:{port}").geturl()
         sent = {**headers, "host": parts.netloc, "content-type": "application/json", "user-agent": "connect-broker"}
-        async with self._http.stream(
+        async with self._client_of(host).stream(
             "POST", pinned, content=body, headers=sent, extensions={"sni_hostname": host}
         ) as response:
             # What it says beyond the status is not read, so it cannot be too long.
             if not response.is_success:
                 raise NotDelivered(f"status_{response.status_code}", _retry_after(response.headers.get("retry-after")))
+
+    def _client_of(self, host: str) -> httpx2.AsyncClient:
+        if host not in self._clients:
+            self._clients[host] = httpx2.AsyncClient(
+                timeout=self._timeout, follow_redirects=False, trust_env=False, transport=self._open_transport()
+            )
+        return self._clients[host]
 
 
 def _retry_after(header: str | None) -> float | None:

@@ -2,20 +2,14 @@
 
 import asyncio
 import contextlib
-import ipaddress
 import re
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
+from tests.support.certificates import self_signed
 
 _REQUEST = re.compile(rb"(?:^|\n)([A-Z]+) \S+ HTTP/1\.1\r\n")
 _STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
@@ -67,7 +61,7 @@ async def tls_in_front_of(port: int, directory: Path) -> AsyncIterator[Front]:
     """Listen with a certificate of our own, and pass every byte on."""
     front = Front(0)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(_certificate(directory))
+    context.load_cert_chain(self_signed(directory, "127.0.0.1"))
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
@@ -90,24 +84,3 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, note
             writer.write(block)
             await writer.drain()
     writer.close()
-
-
-def _certificate(directory: Path) -> Path:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "broker")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    path = directory / "certificate.pem"
-    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    path.write_bytes(private + certificate.public_bytes(Encoding.PEM))
-    return path

@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -20,6 +22,7 @@ from app.push.wire import NotDelivered, Wire, is_public
 from app.settings import PushSettings
 from app.sync.sweep import run_sweep
 from sandbox.serving import bind, serving, url_of
+from tests.support.certificates import self_signed
 from tests.support.waiting import eventually
 from tests.support.world import World, open_world
 
@@ -139,7 +142,7 @@ async def test_a_destination_that_hangs_keeps_nothing_from_another(database_url:
     async with receiver() as service, pushing(database_url, service) as (world, _pusher):
         hanging = {"name": "audit", "url": service.url.replace("/changes", "/hanging"), "secret": SECRET}
         both = PushSettings.model_validate({"destinations": [hanging, DESTINATION | {"url": service.url}]})
-        wire = Wire(timeout_seconds=30, allow_private=True, transport=Hanging(verify=False))
+        wire = Wire(timeout_seconds=30, allow_private=True, open_transport=Hanging)
         pusher = Pusher(replace(world.runtime, settings=world.settings.model_copy(update={"push": both})), wire)
         await asyncio.gather(*(pusher.push(destination) for destination in both.destinations))
         pushing_on = asyncio.create_task(pusher.run_forever())
@@ -213,7 +216,7 @@ def wire(network: Recording, *addresses: str) -> Wire:
     async def resolver(_host: str, _port: int) -> list[str]:
         return list(addresses)
 
-    return Wire(timeout_seconds=1, allow_private=False, resolver=resolver, transport=network)
+    return Wire(timeout_seconds=1, allow_private=False, resolver=resolver, open_transport=lambda: network)
 
 
 async def test_the_connection_goes_to_the_address_that_was_checked() -> None:
@@ -237,3 +240,41 @@ async def test_a_redirect_is_not_followed() -> None:
     with pytest.raises(NotDelivered, match="status_307"):
         await wire(network, "93.184.216.34").post("https://hooks.example.com/", b"{}", {})
     assert len(network.requests) == 1
+
+
+async def test_a_connection_is_for_the_name_in_its_certificate_only(tmp_path: Path) -> None:
+    """Two names at one address: what one has opened and keeps is not used for the other."""
+    certificate = self_signed(tmp_path, "hooks.example.com")
+    listening = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    listening.load_cert_chain(certificate)
+    trusting = ssl.create_default_context(cafile=certificate)
+    asked: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError):
+            while True:
+                asked.append(await reader.readuntil(b"\r\n\r\n"))
+                await reader.readexactly(2)
+                writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+        writer.close()
+
+    async def resolver(_host: str, _port: int) -> list[str]:
+        return ["127.0.0.1"]
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=listening)
+    port = server.sockets[0].getsockname()[1]
+    wire = Wire(
+        timeout_seconds=5,
+        allow_private=True,
+        resolver=resolver,
+        open_transport=lambda: httpx2.AsyncHTTPTransport(verify=trusting),
+    )
+    try:
+        for _ in range(2):
+            await wire.post(f"https://hooks.example.com:{port}/in", b"{}", {})
+        with pytest.raises(NotDelivered, match="ConnectError"):
+            await wire.post(f"https://other.example.com:{port}/in", b"{}", {})
+        assert [f"host: hooks.example.com:{port}".encode() in head.lower() for head in asked] == [True, True]
+    finally:
+        await wire.close()
+        server.close()
