@@ -58,22 +58,24 @@ class Wire:
         timeout_seconds: float,
         allow_private: bool,
         resolver: Resolver = resolve,
-        open_transport: Callable[[], httpx2.AsyncBaseTransport] = httpx2.AsyncHTTPTransport,
+        transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
-        """`allow_private` is for development only; `resolver` and `open_transport` replace the network."""
+        """`allow_private` is for development only; `resolver` and `transport` replace the network."""
         self._timeout = timeout_seconds
         self._allow_private = allow_private
         self._resolve = resolver
-        self._open_transport = open_transport
-        # One for each host, of which there are as many as destinations. A client keeps connections by address, and
-        # one that was opened to a host's certificate must not carry what is meant for another at the same address.
-        self._clients: dict[str, httpx2.AsyncClient] = {}
+        self._http = httpx2.AsyncClient(
+            timeout=timeout_seconds,
+            follow_redirects=False,
+            trust_env=False,
+            # Kept connections would be found again by address: one that was opened to a name's certificate would carry
+            # what is meant for another name at the same address.
+            transport=transport or httpx2.AsyncHTTPTransport(limits=httpx2.Limits(max_keepalive_connections=0)),
+        )
 
     async def close(self) -> None:
         """Close every connection."""
-        for client in self._clients.values():
-            await client.aclose()
-        self._clients.clear()
+        await self._http.aclose()
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> None:
         """Post a body. Raises NotDelivered unless the destination answers 2xx in time."""
@@ -97,19 +99,12 @@ class Wire:
         address = addresses[0]
         pinned = parts._replace(netloc=f"[{address}]:{port}" if ":" in address else f"{address}:{port}").geturl()
         sent = {**headers, "host": parts.netloc, "content-type": "application/json", "user-agent": "connect-broker"}
-        async with self._client_of(host).stream(
+        async with self._http.stream(
             "POST", pinned, content=body, headers=sent, extensions={"sni_hostname": host}
         ) as response:
             # What it says beyond the status is not read, so it cannot be too long.
             if not response.is_success:
                 raise NotDelivered(f"status_{response.status_code}", _retry_after(response.headers.get("retry-after")))
-
-    def _client_of(self, host: str) -> httpx2.AsyncClient:
-        if host not in self._clients:
-            self._clients[host] = httpx2.AsyncClient(
-                timeout=self._timeout, follow_redirects=False, trust_env=False, transport=self._open_transport()
-            )
-        return self._clients[host]
 
 
 def _retry_after(header: str | None) -> float | None:

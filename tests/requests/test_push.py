@@ -142,7 +142,7 @@ async def test_a_destination_that_hangs_keeps_nothing_from_another(database_url:
     async with receiver() as service, pushing(database_url, service) as (world, _pusher):
         hanging = {"name": "audit", "url": service.url.replace("/changes", "/hanging"), "secret": SECRET}
         both = PushSettings.model_validate({"destinations": [hanging, DESTINATION | {"url": service.url}]})
-        wire = Wire(timeout_seconds=30, allow_private=True, open_transport=Hanging)
+        wire = Wire(timeout_seconds=30, allow_private=True, transport=Hanging())
         pusher = Pusher(replace(world.runtime, settings=world.settings.model_copy(update={"push": both})), wire)
         await asyncio.gather(*(pusher.push(destination) for destination in both.destinations))
         pushing_on = asyncio.create_task(pusher.run_forever())
@@ -216,7 +216,7 @@ def wire(network: Recording, *addresses: str) -> Wire:
     async def resolver(_host: str, _port: int) -> list[str]:
         return list(addresses)
 
-    return Wire(timeout_seconds=1, allow_private=False, resolver=resolver, open_transport=lambda: network)
+    return Wire(timeout_seconds=1, allow_private=False, resolver=resolver, transport=network)
 
 
 async def test_the_connection_goes_to_the_address_that_was_checked() -> None:
@@ -243,7 +243,7 @@ async def test_a_redirect_is_not_followed() -> None:
 
 
 async def test_a_connection_is_for_the_name_in_its_certificate_only(tmp_path: Path) -> None:
-    """Two names at one address: what one has opened and keeps is not used for the other."""
+    """Two names at one address: what was opened for one is not used for the other."""
     certificate = self_signed(tmp_path, "hooks.example.com")
     listening = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     listening.load_cert_chain(certificate)
@@ -267,7 +267,7 @@ async def test_a_connection_is_for_the_name_in_its_certificate_only(tmp_path: Pa
         timeout_seconds=5,
         allow_private=True,
         resolver=resolver,
-        open_transport=lambda: httpx2.AsyncHTTPTransport(verify=trusting),
+        transport=httpx2.AsyncHTTPTransport(verify=trusting),
     )
     try:
         for _ in range(2):
