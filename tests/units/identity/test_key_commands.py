@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from app.cli import cli
 from app.database import Database, open_engine
-from app.errors import Conflict, NotFound, Unauthenticated
+from app.errors import Conflict, NotFound, Unauthenticated, Unprocessable
 from app.identity.caller import Scope, Service
 from app.identity.service_keys import ServiceKeys
 from app.settings import PREFIX, DatabaseSettings
@@ -125,12 +125,27 @@ def test_several_keys_of_one_name_are_active_at_once(door: Door) -> None:
         ("create", "--name", "a", "--all-scopes", "--expires", "soon"),
         ("create", "--name", "a", "--all-scopes", "--expires", "-1d"),
         ("rotate", "a" * 16, "--overlap", "1w"),
+        ("rotate", "a" * 16, "--overlap", "never"),
     ],
     ids=" ".join,
 )
 def test_what_makes_no_sense_is_a_usage_mistake_and_makes_nothing(words: tuple[str, ...]) -> None:
     assert run(*words).exit_code == 2
     assert listed() == {}
+
+
+@pytest.mark.usefixtures("door")
+def test_a_life_of_no_length_is_refused_and_not_taken_for_endless() -> None:
+    assert isinstance(run("create", "--name", "a", "--all-scopes", "--expires", "0d").exception, Unprocessable)
+    assert listed() == {}
+
+
+def test_an_overlap_of_no_length_ends_the_old_key_at_once(door: Door) -> None:
+    old = made("create", "--name", "a", "--all-scopes")
+    new = made("rotate", old["key_id"], "--overlap", "0m")
+    assert door(new["key"], after(seconds=1)).credential_id == new["key_id"]
+    with pytest.raises(Unauthenticated):
+        door(old["key"], after(seconds=1))
 
 
 @pytest.mark.usefixtures("door")
