@@ -35,7 +35,7 @@ page:
 		echo "no Node.js: the demo page is left out (it needs Node >= $(NODE_MINIMUM)); everything else works" >&2; exit 0; fi; \
 	if ! node -e 'const [a,b]=process.versions.node.split(".").map(Number); process.exit(a>20||(a===20&&b>=19)?0:1)'; then \
 		echo "Node $$(node --version) is too old for the demo page (it needs >= $(NODE_MINIMUM)); everything else works" >&2; exit 0; fi; \
-	if [ ! -f demo/dist/index.html ] || [ -n "$$(find demo/src demo/public demo/package-lock.json demo/index.html -newer demo/dist/index.html -print -quit 2>/dev/null)" ]; then \
+	if [ ! -f demo/dist/index.html ] || [ -n "$$(find demo/src demo/public demo/package-lock.json demo/vite.config.ts demo/index.html -newer demo/dist/index.html -print -quit 2>/dev/null)" ]; then \
 		echo "building the demo page ..."; \
 		(cd demo && npm ci --no-audit --no-fund --loglevel=error && npm run build --silent) \
 			|| echo "the demo page could not be built; everything else works" >&2; \
@@ -64,6 +64,7 @@ check: setup  ## Lint, types, import contracts, migrations, docs
 
 docs: setup  ## Write the pages of docs/ that come from the code
 	@$(BIN)/python -m tests.checks.pages
+	@$(BIN)/python -m tests.contract.page
 
 format: setup  ## Format the code
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
