@@ -105,6 +105,25 @@ async def test_an_unfit_secret_is_a_mistake_at_start(
     assert secret not in told
 
 
+async def test_every_unfit_issuer_is_told_of_at_once_users_and_machines_alike(
+    open_doors: OpenDoors, home_made: Issuer, issuer: Issuer
+) -> None:
+    unfit = {"secret": SECRET, "algorithms": ["HS512"]}
+    users = [home_made.settings(**unfit, issuer=name) for name in ("one", "two")]
+    machines = [issuer.machine_settings(), *(home_made.machine_settings(**unfit, issuer=name) for name in ("a", "b"))]
+
+    with pytest.raises(SettingsError) as refusal:
+        async with open_doors(issuers=users, machine_issuers=machines):
+            pass
+
+    assert [mistake.partition(":")[0] for mistake in refusal.value.mistakes] == [
+        "BROKER_IDENTITY__ISSUERS[0]",
+        "BROKER_IDENTITY__ISSUERS[1]",
+        "BROKER_IDENTITY__MACHINE_ISSUERS[1]",
+        "BROKER_IDENTITY__MACHINE_ISSUERS[2]",
+    ]
+
+
 @pytest.mark.parametrize(("algorithm", "size"), [("HS256", 32), ("HS384", 48), ("HS512", 64)])
 def test_a_secret_of_just_the_size_of_the_hash_will_do(algorithm: str, size: int) -> None:
     SharedSecretVerifier(b"s" * size, algorithms=[algorithm], issuer="acme-app", audiences=["connect-broker"])
