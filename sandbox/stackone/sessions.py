@@ -3,7 +3,7 @@
 import secrets
 import uuid
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import cast
@@ -138,6 +138,10 @@ class Sessions:
     def revoke(self, token: str) -> bool:
         """End a session early; tell whether there was one."""
         return self._by_token.pop(token, None) is not None
+
+    def __iter__(self) -> Iterator[ConnectSession]:
+        """Go through the sessions that are kept, oldest first."""
+        return iter(self._by_token.values())
 
     def clear(self) -> None:
         """Forget every session."""
