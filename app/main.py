@@ -10,18 +10,19 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 import app as package
-from app import health
-from app.connect_sessions import erasure_routes, poll_routes
+from app.connect_sessions import poll_routes
 from app.connect_sessions import routes as connect_session_routes
-from app.connect_sessions.policy_file import read_policy
-from app.connect_sessions.upkeep import Upkeep
+from app.connect_sessions.housekeeping import Upkeep
 from app.errors import AppError
+from app.http import health
+from app.http.middleware import AccessLog, PlainFailuresAsProblems, SecurityHeaders, WholePaths
+from app.http.problems import install_problem_answers
 from app.linked_accounts import routes as linked_account_routes
 from app.metrics import Metrics
-from app.middleware import AccessLog, PlainFailuresAsProblems, SecurityHeaders, WholePaths
-from app.problems import install_problem_answers
-from app.push.pusher import Pusher, open_wire
-from app.push.wire import Wire
+from app.owners import routes as erasure_routes
+from app.policy.file import read_policy
+from app.push.deliver import Pusher, open_wire
+from app.push.sender import Wire
 from app.runtime import Neighbours, Runtime, open_runtime
 from app.settings import Settings
 from app.sync import routes as sync_routes

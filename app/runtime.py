@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import httpx2
 
 from app.clock import Clock, SystemClock
-from app.database import Database, open_engine
+from app.db.database import Database, open_engine
 from app.identity.authenticate import Authenticator, open_authenticator
 from app.limits import Limiter, key_of, open_limiter
 from app.metrics import Metrics

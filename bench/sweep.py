@@ -16,7 +16,7 @@ import httpx2
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from app.database import metadata
+from app.db.database import metadata
 from app.runtime import Neighbours, Runtime, open_runtime
 from app.sync.sweep import run_sweep
 from tests.support.world import settings_for

@@ -7,12 +7,12 @@ from alembic import context
 from sqlalchemy.ext.asyncio import create_async_engine
 
 import app.connect_sessions.tables
-import app.identity.tables
-import app.leases
+import app.db.leases
+import app.identity.service_keys.tables
 import app.linked_accounts.tables
 import app.push.tables
 import app.sync.tables  # noqa: F401  imported for the tables they put into the metadata
-from app.database import engine_url, metadata
+from app.db.database import engine_url, metadata
 from app.settings import load_database_settings
 
 # Any number; all brokers of one database must use the same one.

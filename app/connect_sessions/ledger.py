@@ -8,8 +8,8 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.connect_sessions.tables import connect_sessions, owners
-from app.database import upsert
-from app.linked_accounts.events import Kind
+from app.db.database import upsert
+from app.linked_accounts.changes import Kind
 from app.linked_accounts.tables import account_events, linked_accounts
 
 Mode = Literal["create", "edit"]

@@ -14,15 +14,15 @@ from pydantic import SecretStr
 
 from app.clock import Clock
 from app.connect_sessions import ledger
-from app.connect_sessions.caps import lock_owner, require_room_for_account, require_room_for_session
 from app.connect_sessions.ledger import Mode
-from app.connect_sessions.policy import Asked, Door, Effective, Policy, decide
-from app.database import Database
+from app.connect_sessions.quotas import lock_owner, require_room_for_account, require_room_for_session
+from app.db.database import Database
 from app.errors import AppError, FieldError, Forbidden, NotFound, Unprocessable
 from app.linked_accounts import due
 from app.linked_accounts.confirm import possible_account_id
 from app.linked_accounts.store import LinkedAccount, get_for_owner, list_for_owner
 from app.metrics import Metrics
+from app.policy.rules import Asked, Door, Effective, Policy, decide
 from app.stackone.client import AccountGone, StackOneClient
 from app.stackone.models import ConnectSession, ConnectSessionRequest
 

@@ -7,8 +7,8 @@ checked to be of this very session, used for one call, and kept nowhere.
 from app.clock import Clock
 from app.connect_sessions import ledger
 from app.connect_sessions.ledger import Session
-from app.connect_sessions.settle import settle
-from app.database import Database
+from app.connect_sessions.resolve import settle
+from app.db.database import Database
 from app.errors import AppError, FieldError, NotFound, Unprocessable, UpstreamRejected
 from app.identity.caller import EndUser
 from app.linked_accounts.confirm import confirm_account

@@ -7,9 +7,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 from app.connect_sessions.poll import poll_session
 from app.connect_sessions.schemas import SessionStatus
-from app.dependencies import EndUserDep, RuntimeDep
+from app.http.callers import EndUserDep, RuntimeDep
+from app.http.problems import documented
 from app.inputs import ShortText, storable
-from app.problems import documented
 
 browser = APIRouter(prefix="/v1/connect-sessions", tags=["browser"])
 

@@ -6,9 +6,8 @@ from fastapi import APIRouter, Depends, Request
 
 from app.connect_sessions import ledger
 from app.connect_sessions.mint import MintedSession, Minter, Owner
-from app.connect_sessions.owners import pin_owner
-from app.connect_sessions.policy import Door, Policy, consider, decide
-from app.connect_sessions.policy_schemas import ExplainRequest, Explanation
+from app.connect_sessions.owner_names import pin_owner
+from app.connect_sessions.resolve import settle
 from app.connect_sessions.schemas import (
     AuthLink,
     OwnerName,
@@ -19,13 +18,14 @@ from app.connect_sessions.schemas import (
     SessionStatus,
     SessionToken,
 )
-from app.connect_sessions.settle import settle
-from app.dependencies import EndUserDep, RuntimeDep, requires
 from app.errors import NotFound
+from app.http.callers import EndUserDep, RuntimeDep, requires
+from app.http.problems import documented
 from app.identity.caller import EndUser, Scope, Service
 from app.inputs import OwnerId, ShortText
 from app.limits import Rate
-from app.problems import documented
+from app.policy.rules import Door, Policy, consider, decide
+from app.policy.schemas import ExplainRequest, Explanation
 from app.runtime import Runtime
 from app.stackone.models import ConnectSessionRequest
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from app.connect_sessions.ledger import Session
-from app.connect_sessions.owners import Pin
+from app.connect_sessions.owner_names import Pin
 from app.inputs import AccountIdText, ProviderKey, ShortText, storable
 from app.stackone.models import Category, SessionType
 

@@ -14,17 +14,17 @@ from typing import TypeVar
 import httpx2
 
 from app.clock import Clock
-from app.database import Database
+from app.db.database import Database
 from app.errors import InvalidRequest, Unauthenticated
-from app.identity.api_keys import KEY_PREFIX
 from app.identity.caller import EndUser, Service
 from app.identity.cookie import check_same_site, find_cookie
-from app.identity.end_users import UserIssuer
-from app.identity.issuers import IssuerStatus, TrustedIssuers, open_issuers
-from app.identity.machines import MachineIssuer
 from app.identity.refusal import Refused
-from app.identity.service_keys import ServiceKeys
-from app.identity.unverified import MAXIMUM_TOKEN_LENGTH, UnverifiedToken, peek
+from app.identity.service_keys.authenticate import ServiceKeys
+from app.identity.service_keys.keys import KEY_PREFIX
+from app.identity.tokens.end_users import UserIssuer
+from app.identity.tokens.issuers import IssuerStatus, TrustedIssuers, open_issuers
+from app.identity.tokens.machines import MachineIssuer
+from app.identity.tokens.unverified import MAXIMUM_TOKEN_LENGTH, UnverifiedToken, peek
 from app.settings import CookieSettings, IdentitySettings, ServiceKeySettings
 
 _BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.ASCII | re.IGNORECASE)

@@ -21,8 +21,8 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.database import upsert
-from app.linked_accounts.events import Change, Kind, Source, append_changes
+from app.db.database import upsert
+from app.linked_accounts.changes import Change, Kind, Source, append_changes
 from app.linked_accounts.store import REAUTH_STATUSES, LinkedAccount, columns, from_row
 from app.linked_accounts.tables import linked_accounts
 from app.metrics import Metrics

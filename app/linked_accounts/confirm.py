@@ -5,11 +5,11 @@ import re
 import structlog
 
 from app.clock import Clock
-from app.database import Database
+from app.db.database import Database
 from app.errors import NotFound
 from app.identity.caller import EndUser
 from app.linked_accounts.apply import Reading, apply_readings
-from app.linked_accounts.events import Source
+from app.linked_accounts.changes import Source
 from app.linked_accounts.store import LinkedAccount, get_for_owner, take_read_ticket
 from app.metrics import Metrics
 from app.stackone.client import AccountGone, StackOneClient

@@ -14,12 +14,12 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.clock import Clock
-from app.database import Database
+from app.db.database import Database
 from app.errors import AppError, NotFound
 from app.linked_accounts import due
 from app.linked_accounts.apply import Reading, apply_readings
+from app.linked_accounts.changes import Change, Kind, Source, append_changes
 from app.linked_accounts.due import Claim
-from app.linked_accounts.events import Change, Kind, Source, append_changes
 from app.linked_accounts.store import LinkedAccount, columns, from_row, take_read_ticket
 from app.linked_accounts.tables import linked_accounts
 from app.metrics import Metrics

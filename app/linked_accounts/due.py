@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.database import upsert
+from app.db.database import upsert
 from app.errors import AppError, Unavailable
 from app.linked_accounts.store import take_read_ticket
 from app.linked_accounts.tables import linked_accounts

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.clock import Clock
-from app.database import Database
+from app.db.database import Database
 from app.linked_accounts.store import LinkedAccount, get_many_of_any_owner
 from app.linked_accounts.tables import account_events
 

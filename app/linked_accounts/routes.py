@@ -4,8 +4,9 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Response
 
-from app.dependencies import EndUserDep, RuntimeDep, requires
 from app.errors import NotFound
+from app.http.callers import EndUserDep, RuntimeDep, requires
+from app.http.problems import documented
 from app.identity.caller import Scope, Service
 from app.inputs import AccountIdText, OwnerId, ProviderKey, ShortText
 from app.linked_accounts import store
@@ -20,7 +21,6 @@ from app.linked_accounts.schemas import (
     decode_cursor,
     page_of,
 )
-from app.problems import documented
 from app.runtime import Runtime
 
 browser = APIRouter(prefix="/v1/linked-accounts", tags=["browser"])

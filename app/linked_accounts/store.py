@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.database import advance
+from app.db.database import advance
 from app.linked_accounts.tables import linked_accounts
 
 _READS = "account_reads"

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.database import upsert
+from app.db.database import upsert
 from app.linked_accounts.due import has_passed
 from app.linked_accounts.feed import last_position, read_feed
 from app.push.tables import push_deliveries, push_destinations

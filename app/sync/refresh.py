@@ -11,9 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.errors import AppError
 from app.linked_accounts import due
 from app.linked_accounts.apply import Reading, apply_readings
+from app.linked_accounts.changes import Source
 from app.linked_accounts.disconnect import Disconnector
 from app.linked_accounts.due import Claim
-from app.linked_accounts.events import Source
 from app.linked_accounts.store import count_due_of_all_owners
 from app.runtime import Runtime
 from app.stackone.budget import Use

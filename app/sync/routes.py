@@ -4,12 +4,12 @@ import structlog
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
-from app.dependencies import RuntimeDep
 from app.errors import Unauthenticated
+from app.http.callers import RuntimeDep
+from app.http.problems import documented
 from app.linked_accounts import due
+from app.linked_accounts.changes import record_delivery
 from app.linked_accounts.confirm import possible_account_id
-from app.linked_accounts.events import record_delivery
-from app.problems import documented
 from app.runtime import Runtime
 from app.stackone.webhook import SIGNATURE_HEADER, AccountEvent, Delivery, unwrap
 

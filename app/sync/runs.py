@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.leases import Lease, held
+from app.db.leases import Lease, held
 from app.linked_accounts.store import take_read_ticket
 from app.sync.tables import sweeps
 

@@ -12,17 +12,17 @@ from typing import TypeVar
 
 import structlog
 
+from app.db.leases import Lease, LeaseLost, holding
 from app.errors import Unavailable, UpstreamRejected
-from app.leases import Lease, LeaseLost, holding
-from app.linked_accounts import swept
 from app.linked_accounts.apply import Decision, Reading, apply_readings
-from app.linked_accounts.events import Source
+from app.linked_accounts.changes import Source
 from app.linked_accounts.store import take_read_ticket
 from app.runtime import Runtime
 from app.stackone.budget import Use
 from app.stackone.client import AccountGone
 from app.stackone.models import AccountPage
 from app.sync import runs
+from app.sync import suspects as swept
 from app.sync.plan import Brake, Page, judge_page
 from app.sync.runs import Sweep
 

@@ -4,14 +4,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends
 
-from app.dependencies import RuntimeDep, requires
 from app.errors import InsufficientScope
+from app.http.callers import RuntimeDep, requires
+from app.http.problems import documented
 from app.identity.caller import Scope, Service
 from app.linked_accounts.store import count_due_of_all_owners
-from app.linked_accounts.swept import count_known
-from app.problems import documented
 from app.sync import runs
 from app.sync.schemas import SweepAccepted, SweepOut, SweepRequest, SyncStatus
+from app.sync.suspects import count_known
 
 service = APIRouter(prefix="/v1/sync", tags=["service"])
 

@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-from app.database import UtcDateTime, metadata
+from app.db.database import UtcDateTime, metadata
 
 sweeps = sa.Table(
     "sweeps",

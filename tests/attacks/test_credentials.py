@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from app.identity import api_keys
 from app.identity.caller import Scope
+from app.identity.service_keys import keys as api_keys
 from tests.attacks.opened import asked_of_issuer, asked_upstream, body_told, open_attacked, stored, told
 from tests.attacks.wire import RawAnswer, send_raw
 from tests.support.forgeries import FORGERIES

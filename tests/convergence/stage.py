@@ -11,8 +11,8 @@ from typing import Any
 import httpx2
 import sqlalchemy as sa
 
-from app.database import counters, metadata
-from app.leases import leases
+from app.db.database import counters, metadata
+from app.db.leases import leases
 from app.linked_accounts.tables import linked_accounts
 from app.logs import configure_logs
 from app.runtime import Runtime

@@ -13,9 +13,9 @@ import httpx2
 import pytest
 import uvicorn
 
+from app.http.server import server_config
 from app.main import create_app
 from app.runtime import Neighbours
-from app.server import server_config
 from app.settings import Settings
 from tests.support.databases import SqliteDatabases
 from tests.support.tokens import Issuer, StoppedClock

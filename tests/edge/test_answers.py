@@ -5,7 +5,7 @@ import json
 import httpx2
 import pytest
 
-from app.middleware import SECURITY_HEADERS
+from app.http.middleware import SECURITY_HEADERS
 from tests.edge.conftest import Edge, open_edge, statuses
 
 pytestmark = pytest.mark.anyio

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from app.middleware import SECURITY_HEADERS
-from app.receiving import GuardedProtocol
+from app.http.middleware import SECURITY_HEADERS
+from app.http.protocol import GuardedProtocol
 from tests.edge.conftest import Edge, open_edge, read_answer, statuses
 from tests.support.waiting import eventually
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
-from app.database import Database, open_engine
+from app.db.database import Database, open_engine
 from app.linked_accounts import due
 from app.linked_accounts.tables import linked_accounts
 from app.push import outbox

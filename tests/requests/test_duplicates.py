@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner
 
-from app.cli import cli
+from app.cli.main import cli
 from app.connect_sessions.tables import connect_sessions, owners
 from app.identity.caller import Scope
 from tests.support.waiting import eventually

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from app.connect_sessions.upkeep import Upkeep
-from app.database import metadata
+from app.connect_sessions.housekeeping import Upkeep
+from app.db.database import metadata
 from app.identity.caller import Scope
 from app.linked_accounts.store import count_due_of_all_owners
 from sandbox.stackone.accounts import LinkOrder

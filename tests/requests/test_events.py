@@ -7,7 +7,7 @@ import pytest
 
 from app.identity.caller import Scope
 from app.linked_accounts.apply import Reading, apply_readings
-from app.linked_accounts.events import Source
+from app.linked_accounts.changes import Source
 from app.linked_accounts.feed import read_feed
 from app.stackone.models import Account
 from tests.support.waiting import eventually

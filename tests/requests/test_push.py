@@ -16,9 +16,9 @@ from fastapi import FastAPI, Request, Response
 from standardwebhooks import Webhook
 
 from app.push import outbox
-from app.push.pusher import Pusher
+from app.push.deliver import Pusher
+from app.push.sender import NotDelivered, Wire, is_public
 from app.push.tables import push_deliveries
-from app.push.wire import NotDelivered, Wire, is_public
 from app.settings import PushSettings
 from app.sync.sweep import run_sweep
 from sandbox.serving import bind, serving, url_of

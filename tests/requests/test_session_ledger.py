@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from app.connect_sessions.housekeeping import Upkeep
 from app.connect_sessions.tables import connect_sessions
-from app.connect_sessions.upkeep import Upkeep
 from app.linked_accounts.tables import account_events
 from app.sync.sweep import run_sweep
 from tests.support.waiting import eventually

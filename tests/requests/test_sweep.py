@@ -11,13 +11,13 @@ import httpx2
 import pytest
 import sqlalchemy as sa
 
-from app.database import metadata
+from app.db.database import metadata
+from app.db.leases import LeaseLost, acquire
 from app.errors import Unavailable
 from app.identity.caller import Scope
-from app.leases import LeaseLost, acquire
 from app.linked_accounts.tables import account_events, linked_accounts
 from app.sync import runs
-from app.sync.dry_run import dry_run
+from app.sync.preview import dry_run
 from app.sync.runs import Sweep
 from app.sync.sweep import LEASE, run_sweep
 from app.sync.tables import sweeps

@@ -18,15 +18,15 @@ import sqlalchemy as sa
 
 from app.connect_sessions.ledger import Session
 from app.connect_sessions.mint import MintedSession, Minter, Owner
-from app.connect_sessions.policy import Door, Policy
 from app.connect_sessions.tables import connect_sessions
-from app.database import transaction_open
+from app.db.database import transaction_open
 from app.identity.caller import EndUser
 from app.linked_accounts.apply import Reading, apply_readings
-from app.linked_accounts.events import Source
+from app.linked_accounts.changes import Source
 from app.linked_accounts.store import take_read_ticket
 from app.linked_accounts.tables import account_events, linked_accounts
 from app.main import create_app
+from app.policy.rules import Door, Policy
 from app.runtime import Neighbours, Runtime, open_runtime
 from app.settings import Settings
 from app.stackone.models import ConnectSessionRequest

@@ -15,8 +15,8 @@ import sqlalchemy as sa
 from alembic import command
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from app.database import engine_url, metadata
-from app.schema_version import alembic_config
+from app.db.database import engine_url, metadata
+from app.db.schema_version import alembic_config
 
 _LOCAL_POSTGRESQL = ("127.0.0.1", 5432)
 

@@ -16,9 +16,9 @@ from typing import Any
 import httpx2
 
 from app.clock import Clock, SystemClock
-from app.database import transaction_open
-from app.identity import api_keys
+from app.db.database import transaction_open
 from app.identity.caller import Scope
+from app.identity.service_keys import keys as api_keys
 from app.main import create_app
 from app.runtime import Neighbours, Runtime
 from app.settings import Settings

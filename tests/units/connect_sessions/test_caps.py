@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from app.connect_sessions.caps import count_live_sessions, require_room_for_account, require_room_for_session
 from app.connect_sessions.ledger import Session
+from app.connect_sessions.quotas import count_live_sessions, require_room_for_account, require_room_for_session
 from app.connect_sessions.tables import connect_sessions
 from app.errors import Forbidden, TooManyRequests
 from tests.support.broker import Broker

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from app.connect_sessions.erasure import Erasure, carry_on, erase_owner, get_erasure, pending_erasures
 from app.connect_sessions.tables import connect_sessions, erasures, owners
 from app.errors import AppError, NotFound
 from app.linked_accounts.tables import account_events, linked_accounts
+from app.owners.erasure import Erasure, carry_on, erase_owner, get_erasure, pending_erasures
 from app.stackone.budget import Use
 from sandbox.stackone.account_json import account_v1
 from sandbox.stackone.listing import Listing

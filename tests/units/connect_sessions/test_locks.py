@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from app.connect_sessions.caps import lock_owner
-from app.connect_sessions.owners import pin_owner
+from app.connect_sessions.owner_names import pin_owner
+from app.connect_sessions.quotas import lock_owner
 from app.connect_sessions.tables import owners
 from tests.support.broker import ACME, Broker, open_broker
 from tests.support.databases import PostgresqlDatabases

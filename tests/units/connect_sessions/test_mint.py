@@ -8,10 +8,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from app.connect_sessions.mint import Owner
-from app.connect_sessions.policy import Policy, Rule
 from app.connect_sessions.tables import connect_sessions, owners
 from app.errors import FieldError, Forbidden, NotFound, TooManyRequests, Unavailable, Unprocessable, UpstreamRejected
 from app.linked_accounts.tables import linked_accounts
+from app.policy.rules import Policy, Rule
 from app.stackone.models import Category, SessionType
 from tests.support.broker import ACME, Broker
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from app.connect_sessions.owners import Pin, pin_owner
+from app.connect_sessions.owner_names import Pin, pin_owner
 from app.connect_sessions.tables import owners
 from app.linked_accounts.tables import linked_accounts
 from tests.support.broker import Broker

@@ -7,8 +7,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from app.connect_sessions.policy import Policy, Rule
 from app.connect_sessions.tables import connect_sessions, erasures, owners
+from app.policy.rules import Policy, Rule
 from tests.support.broker import Broker, front_door, open_broker
 from tests.support.tokens import Issuer, StoppedClock
 

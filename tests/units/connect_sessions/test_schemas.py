@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from app.connect_sessions.erasure import Erasure
-from app.connect_sessions.erasure_routes import ErasureReceipt
 from app.connect_sessions.ledger import Session
-from app.connect_sessions.policy import Asked, Decision, Effective, Policy, Rule, consider, decide
-from app.connect_sessions.policy_schemas import ExplainRequest, Explanation
 from app.connect_sessions.poll_routes import SessionPoll
 from app.connect_sessions.schemas import OwnerSessionRequest, SessionStatus
+from app.owners.erasure import Erasure
+from app.owners.routes import ErasureReceipt
+from app.policy.rules import Asked, Decision, Effective, Policy, Rule, consider, decide
+from app.policy.schemas import ExplainRequest, Explanation
 from app.settings import SessionSettings
 from app.stackone.models import Category
 from tests.support.case_names import spelled

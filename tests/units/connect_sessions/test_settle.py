@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from app.connect_sessions.ledger import GRACE, Session
-from app.connect_sessions.settle import forget_sessions, settle, settle_ended_sessions, settle_open_sessions
+from app.connect_sessions.resolve import forget_sessions, settle, settle_ended_sessions, settle_open_sessions
 from app.connect_sessions.tables import connect_sessions
 from tests.support.broker import Broker
 

@@ -8,12 +8,12 @@ import pytest
 import sqlalchemy as sa
 from structlog.testing import capture_logs
 
-from app.connect_sessions.erasure import erase_owner
+from app.connect_sessions.housekeeping import Upkeep
 from app.connect_sessions.tables import connect_sessions, erasures
-from app.connect_sessions.upkeep import Upkeep
-from app.database import counter_value
-from app.leases import holding, leases
+from app.db.database import counter_value
+from app.db.leases import holding, leases
 from app.linked_accounts.tables import account_events
+from app.owners.erasure import erase_owner
 from tests.support.broker import Broker
 
 pytestmark = pytest.mark.anyio

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from app.database import Database, open_engine
+from app.db.database import Database, open_engine
 from app.identity.authenticate import Authenticator, open_authenticator
-from app.identity.tables import service_keys
+from app.identity.service_keys.tables import service_keys
 from app.settings import DatabaseSettings, IdentitySettings, ServiceKeySettings
 from tests.support.databases import PostgresqlDatabases, SqliteDatabases
 from tests.support.tokens import Issuer, IssuerServer, StoppedClock

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from app.errors import Unauthenticated
 from app.identity.authenticate import Authenticator, Credentials
 from app.identity.caller import EndUser
-from app.identity.claims import find_claim, is_decent_text, meets
+from app.identity.tokens.claims import find_claim, is_decent_text, meets
 from app.settings import SettingsError
 from tests.support.case_names import spelled
 from tests.support.tokens import Issuer, IssuerServer, StoppedClock

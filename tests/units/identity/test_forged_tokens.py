@@ -8,7 +8,7 @@ import pytest
 
 from app.errors import Unauthenticated
 from app.identity.authenticate import Authenticator, Credentials
-from app.identity.unverified import MAXIMUM_TOKEN_LENGTH, peek
+from app.identity.tokens.unverified import MAXIMUM_TOKEN_LENGTH, peek
 from tests.support.case_names import spelled
 from tests.support.forgeries import FORGERIES, SOMEWHERE, Forge
 from tests.support.tokens import Issuer, IssuerServer, StoppedClock, rsa_key

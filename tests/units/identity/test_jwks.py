@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from app.identity.jwks import KeySet, UnusableKeySet, parse_key_set
+from app.identity.tokens.jwks import KeySet, UnusableKeySet, parse_key_set
 from tests.support.tokens import SigningKey, ec_key, ed_key, rsa_key, segment
 
 

@@ -10,11 +10,11 @@ import pytest
 from pydantic import SecretStr
 from typer.testing import CliRunner, Result
 
-from app.cli import cli
-from app.database import Database, open_engine
+from app.cli.main import cli
+from app.db.database import Database, open_engine
 from app.errors import Conflict, NotFound, Unauthenticated, Unprocessable
 from app.identity.caller import Scope, Service
-from app.identity.service_keys import ServiceKeys
+from app.identity.service_keys.authenticate import ServiceKeys
 from app.settings import PREFIX, DatabaseSettings
 from tests.support.databases import SqliteDatabases
 from tests.support.tokens import Issuer, StoppedClock

@@ -9,8 +9,8 @@ import pytest
 from app.errors import InsufficientScope, Unauthenticated
 from app.identity.authenticate import Authenticator, Credentials
 from app.identity.caller import Scope, Service
-from app.identity.machines import MachineIssuer
-from app.identity.unverified import UnverifiedToken, peek
+from app.identity.tokens.machines import MachineIssuer
+from app.identity.tokens.unverified import UnverifiedToken, peek
 from tests.support.case_names import spelled
 from tests.support.tokens import Issuer, IssuerServer, StoppedClock, rsa_key
 

@@ -11,7 +11,7 @@ import pytest
 
 from app.errors import Unavailable
 from app.identity.authenticate import Authenticator, Credentials
-from app.identity.oidc import open_client
+from app.identity.tokens.oidc import open_client
 from app.settings import SettingsError
 from tests.support.tokens import Issuer, IssuerServer, StoppedClock, rsa_key
 

@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from app.database import Database
+from app.db.database import Database
 from app.errors import Conflict, NotFound, Unauthenticated, Unavailable, Unprocessable
-from app.identity import api_keys
-from app.identity.api_keys import CreatedKey
 from app.identity.authenticate import Credentials, open_authenticator
 from app.identity.caller import Scope
-from app.identity.service_keys import ServiceKeys
-from app.identity.tables import service_keys
+from app.identity.service_keys import keys as api_keys
+from app.identity.service_keys.authenticate import ServiceKeys
+from app.identity.service_keys.keys import CreatedKey
+from app.identity.service_keys.tables import service_keys
 from app.settings import IdentitySettings, ServiceKeySettings
 from tests.support.tokens import Issuer, StoppedClock
 

@@ -7,8 +7,8 @@ import pytest
 
 from app.errors import Unauthenticated
 from app.identity.authenticate import Authenticator, Credentials
-from app.identity.shared_secret import SharedSecretVerifier
-from app.identity.unverified import peek
+from app.identity.tokens.shared_secret import SharedSecretVerifier
+from app.identity.tokens.unverified import peek
 from app.settings import SettingsError
 from tests.support.tokens import Issuer, IssuerServer, StoppedClock, compact, hmac_signer, rsa_key
 

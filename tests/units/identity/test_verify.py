@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from app.identity.refusal import Refused
-from app.identity.unverified import peek
-from app.identity.verify import verified_payload
+from app.identity.tokens.unverified import peek
+from app.identity.tokens.verify import verified_payload
 from tests.support.tokens import Issuer
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.connect_sessions.policy import Asked, Decision, Policy, Rule, consider, decide
-from app.connect_sessions.policy_file import parse_policy
+from app.policy.file import parse_policy
+from app.policy.rules import Asked, Decision, Policy, Rule, consider, decide
 from app.stackone.models import Category
 
 POLICY = parse_policy("""

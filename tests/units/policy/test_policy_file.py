@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from app.connect_sessions.policy import Policy, Rule
-from app.connect_sessions.policy_file import parse_policy, read_policy
+from app.policy.file import parse_policy, read_policy
+from app.policy.rules import Policy, Rule
 from app.settings import SettingsError
 from app.stackone.models import Category
 

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from app.connect_sessions.policy import Asked, decide
-from app.connect_sessions.policy_file import _PERMISSIONS, parse_policy
+from app.policy.file import _PERMISSIONS, parse_policy
+from app.policy.rules import Asked, decide
 
 PAGE = (Path(__file__).parents[3] / "docs" / "policy.md").read_text()
 

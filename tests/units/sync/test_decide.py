@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from app.linked_accounts.apply import Decision, Reading, decide
-from app.linked_accounts.events import Source
+from app.linked_accounts.changes import Source
 from app.linked_accounts.store import LinkedAccount
 from app.stackone.models import Account
 

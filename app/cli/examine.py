@@ -1,0 +1,190 @@
+"""What doctor looks at: each examination finds something fine, worth a look or broken, and says how to mend it."""
+
+import base64
+import hashlib
+import hmac
+import json
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+import sqlalchemy as sa
+
+from app.db.schema_version import expected_revision, stored_revision
+from app.errors import AppError, Unavailable
+from app.push import outbox
+from app.push.sender import NotDelivered, Wire
+from app.runtime import Runtime
+from app.stackone.client import AccountGone
+from app.stackone.webhook import SIGNATURE_HEADER
+from app.sync import runs
+from app.sync.suspects import last_hint_at, oldest_due_at
+
+_MOST_SKEW = timedelta(seconds=5)
+_MOST_DUE_AGE = timedelta(minutes=10)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one examination found."""
+
+    subject: str
+    state: Literal["ok", "warning", "broken"]
+    detail: str
+    remedy: str | None = None
+
+
+async def examine(runtime: Runtime, webhook_url: str) -> AsyncIterator[Finding]:
+    """Look at everything the broker needs, one thing after the other."""
+    try:
+        async for finding in _database(runtime):
+            yield finding
+    except Unavailable:
+        yield Finding(
+            "database", "broken", "cannot be reached", "check that it is up and that BROKER_DATABASE__URL names it"
+        )
+    async for finding in _stackone(runtime):
+        yield finding
+    yield await _webhook(runtime, webhook_url)
+    async for finding in _issuers(runtime):
+        yield finding
+
+
+async def _database(runtime: Runtime) -> AsyncIterator[Finding]:
+    async with runtime.database.reading() as connection:
+        stored = await connection.run_sync(stored_revision)
+        now = datetime.now(UTC)
+        theirs = await connection.scalar(sa.select(sa.func.current_timestamp()))
+    yield Finding("database", "ok", f"reached ({runtime.database.dialect})")
+    if stored != expected_revision():
+        detail = f"is at {stored or 'nothing'}, this version needs {expected_revision()}"
+        yield Finding("schema", "broken", detail, "run: broker migrate")
+        return
+    yield Finding("schema", "ok", f"is at {stored}")
+    if isinstance(theirs, datetime):
+        yield _skew("database clock", theirs if theirs.tzinfo else theirs.replace(tzinfo=UTC), now)
+    async with runtime.database.reading() as connection:
+        last_event, oldest_due = await last_hint_at(connection), await oldest_due_at(connection)
+        last_sweeps = await runs.recent(connection, 2)
+        backlogs = await outbox.backlogs(connection)
+    yield _last_event(last_event, now)
+    yield _due(oldest_due, now)
+    yield _sweeps(runtime, last_sweeps[0] if last_sweeps else None, now)
+    if last_sweeps:
+        yield _drift(last_sweeps[0], is_first=len(last_sweeps) == 1)
+    for backlog in backlogs:
+        if backlog.dead:
+            remedy = f"mend the destination, then run: broker push replay {backlog.destination}"
+            yield Finding(f"push {backlog.destination}", "warning", f"{backlog.dead} dead deliveries", remedy)
+
+
+def _skew(subject: str, theirs: datetime, ours: datetime) -> Finding:
+    skew = abs(theirs - ours)
+    if skew > _MOST_SKEW:
+        return Finding(
+            subject, "warning", f"{skew.total_seconds():.0f} s apart from this machine's", "run NTP on both machines"
+        )
+    return Finding(subject, "ok", "agrees with this machine's")
+
+
+def _last_event(at: datetime | None, now: datetime) -> Finding:
+    if at is None:
+        remedy = "at StackOne, tick the account events on the webhook (not on a profile) and check its URL"
+        return Finding("last event", "warning", "none was ever received", remedy)
+    return Finding("last event", "ok", f"{_age(at, now)} ago")
+
+
+def _due(at: datetime | None, now: datetime) -> Finding:
+    if at is not None and now - at > _MOST_DUE_AGE:
+        remedy = (
+            "see that a `broker serve` with BROKER_SYNC__ENABLED is running, and its log for account_refresh_failed"
+        )
+        return Finding("due accounts", "warning", f"one has been waiting for {_age(at, now)}", remedy)
+    return Finding("due accounts", "ok", "none waits long")
+
+
+def _sweeps(runtime: Runtime, last: runs.Sweep | None, now: datetime) -> Finding:
+    interval = runtime.settings.sync.sweep_interval_seconds
+    if last is None or last.finished_at is None:
+        return Finding("last sweep", "warning", "there was none yet", "run: broker sync")
+    detail = f"{last.state}, {_age(last.finished_at, now)} ago"
+    if last.state != "done":
+        return Finding("last sweep", "broken", detail, last.reason or "run: broker sync")
+    if interval and now - last.finished_at > timedelta(seconds=2 * interval):
+        return Finding("last sweep", "warning", detail, "see that a `broker serve` is running; or run: broker sync")
+    return Finding("last sweep", "ok", detail)
+
+
+def _drift(last: runs.Sweep, *, is_first: bool) -> Finding:
+    detail = f"the last sweep put {last.drift} accounts right: +{last.added} ~{last.changed} -{last.removed}"
+    if last.drift and not is_first:
+        remedy = (
+            "events get lost: see at StackOne that the webhook is on, with every account event, and how it is answered"
+        )
+        return Finding("drift", "warning", detail, remedy)
+    return Finding("drift", "ok", detail)
+
+
+async def _stackone(runtime: Runtime) -> AsyncIterator[Finding]:
+    try:
+        await runtime.stackone.list_accounts(page=1, page_size=1)
+    except Unavailable:
+        remedy = "check BROKER_STACKONE__BASE_URL, the network, and StackOne's status page"
+        yield Finding("StackOne", "broken", "cannot be reached", remedy)
+        return
+    except AppError as error:
+        remedy = "check BROKER_STACKONE__API_KEY: it needs Platform API, read and write"
+        yield Finding("StackOne key", "broken", error.detail or error.title, remedy)
+        return
+    yield Finding("StackOne key", "ok", "valid; may read accounts")
+    skew = runtime.stackone.clock_skew
+    if skew is not None:
+        now = datetime.now(UTC)
+        yield _skew("StackOne's clock", now + skew, now)
+    try:
+        # No account has such an id. A key without the scope is refused before that matters.
+        await runtime.stackone.delete_account(f"doctor{secrets.token_hex(16)}")
+    except AccountGone:
+        yield Finding("StackOne scope", "ok", "may write")
+    except Unavailable:
+        yield Finding("StackOne scope", "warning", "could not be tried: StackOne does not answer", "run this again")
+    except AppError:
+        remedy = "give the key Platform API write: minting and disconnecting need it"
+        yield Finding("StackOne scope", "broken", "the key may not write", remedy)
+
+
+async def _webhook(runtime: Runtime, url: str) -> Finding:
+    """Send a signed event of no consequence to the broker's own webhook."""
+    body = json.dumps({"event": "doctor.ping", "sent_at": datetime.now(UTC).isoformat()}).encode()
+    secret = runtime.settings.stackone.webhook_secrets[0].get_secret_value().encode()
+    digest = hmac.new(secret, body, hashlib.sha256).digest()
+    signature = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+    wire = Wire(timeout_seconds=5, allow_private=True)
+    try:
+        await wire.post(url, body, {SIGNATURE_HEADER: signature})
+    except NotDelivered as error:
+        remedy = "start `broker serve` with the same BROKER_STACKONE__WEBHOOK_SECRETS, or give --webhook-url"
+        return Finding("webhook", "broken", f"a signed event to {url} failed: {error.failure}", remedy)
+    finally:
+        await wire.close()
+    return Finding("webhook", "ok", "a signed event arrived and was accepted")
+
+
+async def _issuers(runtime: Runtime) -> AsyncIterator[Finding]:
+    await runtime.authenticator.warm()
+    for issuer in runtime.authenticator.issuers_status():
+        if issuer.has_keys:
+            yield Finding(f"issuer {issuer.issuer}", "ok", "its keys are known")
+        else:
+            remedy = "check the issuer's URL or jwks_uri in BROKER_IDENTITY__ISSUERS, and that it can be reached"
+            yield Finding(f"issuer {issuer.issuer}", "broken", "its keys cannot be had", remedy)
+
+
+def _age(at: datetime, now: datetime) -> str:
+    seconds = int((now - at).total_seconds())
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if abs(seconds) >= length:
+            return f"{seconds // length} {unit}"
+    return f"{seconds} s"

@@ -1,0 +1,102 @@
+"""broker: the command line. Every command reads its settings from BROKER_* and says what to do when they are wrong."""
+
+import asyncio
+import sys
+from typing import Annotated
+
+import typer
+from alembic import command as alembic
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.cli.accounts import accounts_cli
+from app.cli.doctor import doctor
+from app.cli.opener import configured_secrets, err, out
+from app.cli.owners import erase
+from app.cli.policy import owners_cli, policy_cli
+from app.cli.push import push_cli
+from app.cli.service_keys import keys_cli
+from app.cli.sync import sync
+from app.db.schema_version import alembic_config
+from app.errors import AppError
+from app.http.server import serve as serve_app
+from app.http.server import serve_metrics
+from app.logs import configure_logs
+from app.main import create_app
+from app.policy.file import read_policy
+from app.runtime import open_runtime
+from app.settings import SettingsError, load_database_settings, load_settings
+
+cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+cli.add_typer(keys_cli, name="api-keys")
+cli.command()(sync)
+cli.command()(doctor)
+cli.add_typer(accounts_cli, name="accounts")
+cli.add_typer(push_cli, name="push")
+owners_cli.command("erase")(erase)
+cli.add_typer(policy_cli, name="policy")
+cli.add_typer(owners_cli, name="owners")
+
+_EXIT_SETTINGS = 78  # EX_CONFIG of sysexits.h
+_EXIT_FAILURE = 1
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        cli()
+    except SettingsError as error:
+        err.print(f"{len(error.mistakes)} setting(s) must be mended (see docs/configuration.md):", style="bold red")
+        for mistake in error.mistakes:
+            err.print(f"  - {mistake}", markup=False, highlight=False)
+        sys.exit(_EXIT_SETTINGS)
+    except AppError as error:
+        err.print(f"{error.title}: {error.detail or error.code}", style="bold red", markup=False)
+        sys.exit(_EXIT_FAILURE)
+
+
+@cli.command()
+def serve() -> None:
+    """Serve the broker's HTTP API until told to stop."""
+    settings = load_settings()
+    configure_logs(settings.logs.level, configured_secrets(settings))
+    web = create_app(settings)
+    serve_metrics(settings.metrics, web.state.metrics.registry)
+    serve_app(web, settings.http)
+
+
+@cli.command("check-config")
+def check_config() -> None:
+    """Check every setting, list all mistakes at once, and start nothing."""
+    settings = load_settings()
+    read_policy(settings.policy_file)
+
+    async def open_and_close() -> None:
+        async with open_runtime(settings):
+            pass
+
+    # Secrets and key files of issuers are looked at when the runtime opens; nothing is connected to.
+    asyncio.run(open_and_close())
+    out.print(f"settings are fine ({settings.environment})")
+
+
+@cli.command()
+def migrate(
+    revision: Annotated[str, typer.Argument(help="Revision to go to; an older one downgrades.")] = "head",
+    *,
+    downgrade: Annotated[
+        bool, typer.Option("--downgrade", help="Go back to an older revision; may drop data.")
+    ] = False,
+) -> None:
+    """Bring the database's schema to a revision. Needs only BROKER_DATABASE__URL; safe to run twice or at once."""
+    settings = load_database_settings()
+    config = alembic_config(settings.url.get_secret_value())
+    try:
+        (alembic.downgrade if downgrade else alembic.upgrade)(config, revision)
+    except (SQLAlchemyError, OSError) as error:
+        err.print(
+            f"the migration failed ({type(error).__name__}); nothing of an unfinished step was kept. Check that the"
+            " database is up and that BROKER_DATABASE__URL names it, then run it again.",
+            style="bold red",
+        )
+        sys.exit(_EXIT_FAILURE)
+    err.print(f"schema is at {revision}")

@@ -1,0 +1,245 @@
+"""How much of a request, and how slowly, a client may send: limits on what arrives before the app sees anything.
+
+uvicorn has no deadline for a request that comes byte by byte, nor for a connection on which nothing comes at all, and
+with httptools no limit on the size of a head. Here one deadline at a time runs per connection: for a head while one is
+awaited, then for its body, and none while the app works (keep-alive is uvicorn's own).
+"""
+
+import asyncio
+from enum import Enum, auto
+from typing import Any
+
+import httptools
+from starlette.types import Receive, Scope, Send
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from app.http.middleware import SECURITY_HEADERS
+from app.http.problems import MEDIA_TYPE, problem_body
+from app.settings import HttpSettings
+
+_REASONS = {400: "Bad Request", 408: "Request Timeout", 431: "Request Header Fields Too Large"}
+_PROBLEMS = {
+    400: ("invalid_request", "The request is not well-formed HTTP"),
+    408: ("request_timeout", "The request took too long to arrive"),
+    431: ("head_too_large", "The request head is too large"),
+    503: ("overloaded", "The broker serves as many requests as it can"),
+}
+_HEADERS = [(name.encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
+_COMMON_HEADERS = [*_HEADERS, (b"content-type", MEDIA_TYPE.encode()), (b"cache-control", b"no-store")]
+# Bytes of chunk framing that a byte of body may come with: the smallest chunk has five around its one.
+_FRAMING_PER_BYTE = 16
+
+
+class _Awaited(Enum):
+    HEAD = auto()
+    BODY = auto()
+    NOTHING = auto()
+
+
+class _HeadTooLargeError(Exception):
+    """Stops the parser in the middle of a head."""
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol with a limit on the head and deadlines for head and body; see `guarded_protocol`."""
+
+    max_header_bytes: int
+    header_timeout: float
+    body_timeout: float
+    max_requests: int
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        """Start in a head: that is what a new connection owes us."""
+        super().__init__(config, server_state, app_state, _loop)
+        self._awaited = _Awaited.HEAD
+        self._deadline: asyncio.TimerHandle | None = None
+        self._has_begun = False
+        self._is_refused = False
+        self._is_too_large = False
+        # Of the head: bytes received while it was incomplete, and bytes of it that the parser has made sense of.
+        self._head_bytes = 0
+        self._parsed_bytes = 0
+        self._messages = 0
+        self._body_bytes = 0
+        self._framing_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for the first head."""
+        super().connection_made(transport)
+        self._wait(self.header_timeout)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Leave no timer behind."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser in pieces of at most what a head may still have, so that none can be larger unseen."""
+        self._unset_keepalive_if_required()
+        if self._awaited is _Awaited.NOTHING and self._unanswered() is None and self._deadline is None:
+            # Line breaks between requests begin no message, and would keep the connection open for ever.
+            self._wait(self.header_timeout)
+        start = 0
+        while start < len(data) and not self._is_refused and self.parser is not None:
+            in_head = self._awaited is _Awaited.HEAD
+            piece = data[start : start + self.max_header_bytes - (self._head_bytes if in_head else 0)]
+            start += len(piece)
+            if not self._feed(piece):
+                return
+
+    def _feed(self, piece: bytes) -> bool:
+        """Parse a piece; return whether to go on."""
+        messages, body_bytes, awaited = self._messages, self._body_bytes, self._awaited
+        try:
+            self.parser.feed_data(piece)
+        except httptools.HttpParserUpgrade:
+            # Nothing here speaks another protocol: the request is answered as if it had not asked for one, and the
+            # parser is of no use afterwards.
+            self.cycle.keep_alive = False
+            return False
+        except httptools.HttpParserError:
+            self._refuse(431 if self._is_too_large else 400)
+            return False
+        if self._awaited is _Awaited.HEAD:
+            # Bytes that came after the end of another message cannot be told from its own; they are not counted.
+            self._head_bytes = self._head_bytes + len(piece) if messages == self._messages else 0
+            if self._head_bytes >= self.max_header_bytes:
+                self._refuse(431)
+        elif self._awaited is awaited is _Awaited.BODY:
+            self._framing_bytes += len(piece) - (self._body_bytes - body_bytes)
+            if self._framing_bytes > self.max_header_bytes + _FRAMING_PER_BYTE * self._body_bytes:
+                self._refuse(400)
+        return not self._is_refused
+
+    def on_message_begin(self) -> None:
+        """Begin a head; the deadline may be running already, since the connection or the last request."""
+        self._awaited = _Awaited.HEAD
+        self._has_begun = True
+        self._head_bytes = self._parsed_bytes = self._body_bytes = self._framing_bytes = 0
+        if self._deadline is None:
+            self._wait(self.header_timeout)
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        """Count what was parsed."""
+        self._count_parsed(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Count what was parsed. Trailers are dropped: merged into the headers they could take a proxy's place."""
+        if self._awaited is _Awaited.HEAD:
+            self._count_parsed(len(name) + len(value) + 4)
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Go on to the body; shed the request if there are too many."""
+        self._awaited = _Awaited.BODY
+        self._wait(self.body_timeout)
+        is_crowded = len(self.connections) > self.max_requests or len(self.tasks) >= self.max_requests
+        self.app = _overloaded if is_crowded else self.config.loaded_app
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Count the body, for the framing around it."""
+        self._body_bytes += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Owe nothing any more."""
+        self._awaited = _Awaited.NOTHING
+        self._has_begun = False
+        self._messages += 1
+        self._stop_waiting()
+        super().on_message_complete()
+
+    def _unanswered(self) -> RequestResponseCycle | None:
+        """Return the newest request if it still waits for its answer or for the end of it."""
+        cycle: RequestResponseCycle | None = self.cycle
+        return None if cycle is None or cycle.response_complete else cycle
+
+    def _count_parsed(self, size: int) -> None:
+        self._parsed_bytes += size
+        if self._parsed_bytes > self.max_header_bytes:
+            self._is_too_large = True
+            raise _HeadTooLargeError
+
+    def _wait(self, seconds: float) -> None:
+        self._stop_waiting()
+        self._deadline = self.loop.call_later(seconds, self._time_is_up)
+
+    def _stop_waiting(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _time_is_up(self) -> None:
+        self._deadline = None
+        if self._has_begun:
+            self._refuse(408)
+        else:
+            self._is_refused = True
+            self.transport.close()
+
+    def _refuse(self, status: int) -> None:
+        """End the connection, with an answer where nobody could take it for the answer to something else."""
+        self._is_refused = True
+        self._stop_waiting()
+        if self.transport.is_closing():
+            return
+        cycle = self._unanswered()
+        if cycle is not None and self._awaited is not _Awaited.BODY:
+            # The bad head follows good requests: those are answered, and then the connection ends.
+            cycle.keep_alive = False
+            return
+        if cycle is not None:
+            if self.pipeline or cycle.response_started:
+                self.transport.close()
+                return
+            cycle.disconnected = True
+            cycle.message_event.set()
+        self.transport.write(_raw_answer(status))
+        self.transport.close()
+
+
+def guarded_protocol(settings: HttpSettings) -> type[GuardedProtocol]:
+    """Return the protocol class with these limits; uvicorn makes one instance per connection."""
+
+    class Guarded(GuardedProtocol):
+        max_header_bytes = settings.max_header_bytes
+        header_timeout = settings.header_timeout_seconds
+        body_timeout = settings.body_timeout_seconds
+        max_requests = settings.max_connections
+
+    return Guarded
+
+
+def _problem(status: int) -> bytes:
+    code, title = _PROBLEMS[status]
+    return problem_body(status=status, code=code, title=title)
+
+
+def _raw_answer(status: int) -> bytes:
+    body = _problem(status)
+    headers = [*_COMMON_HEADERS, (b"content-length", str(len(body)).encode()), (b"connection", b"close")]
+    head = b"".join(b"%s: %s\r\n" % header for header in headers)
+    return b"HTTP/1.1 %d %s\r\n%s\r\n%s" % (status, _REASONS[status].encode(), head, body)
+
+
+async def _overloaded(_scope: Scope, _receive: Receive, send: Send) -> None:
+    body = _problem(503)
+    headers = [
+        *_COMMON_HEADERS,
+        (b"content-length", str(len(body)).encode()),
+        (b"retry-after", b"1"),
+        (b"connection", b"close"),
+    ]
+    await send({"type": "http.response.start", "status": 503, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,1 @@
+"""Service keys: made, rotated and revoked; recognised when one is presented."""

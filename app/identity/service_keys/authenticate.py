@@ -1,0 +1,71 @@
+"""Recognising a service key at the door."""
+
+import hmac
+from collections.abc import Sequence
+from datetime import datetime
+
+import sqlalchemy as sa
+import structlog
+
+from app.clock import Clock
+from app.db.database import Database
+from app.identity.caller import Service
+from app.identity.refusal import Refused
+from app.identity.service_keys.keys import hash_key, key_id_of, stored_key
+from app.identity.service_keys.tables import service_keys
+
+logger = structlog.get_logger(__name__)
+
+_USE_NOTED_EVERY_SECONDS = 60.0
+_NO_HASH = bytes(32)
+
+
+class ServiceKeys:
+    """Authenticates service keys against the store; revocation counts from the next request on."""
+
+    def __init__(self, database: Database, peppers: Sequence[bytes], clock: Clock) -> None:
+        """`peppers`: the present one first, then those still accepted while keys are being replaced."""
+        self._database = database
+        self._peppers = tuple(peppers)
+        self._clock = clock
+        self._use_noted_at: dict[str, float] = {}
+
+    async def authenticate(self, text: str) -> Service:
+        """Return the service whose key this is. Raises Refused, or Unavailable if the store cannot be asked."""
+        key_id = key_id_of(text)
+        if key_id is None:
+            reason = "a malformed service key"
+            raise Refused(reason)
+        async with self._database.reading() as connection:
+            rows = await connection.execute(sa.select(service_keys).where(service_keys.c.key_id == key_id))
+            row = rows.mappings().one_or_none()
+        # An unknown id is compared too, against a hash that nothing has, and with every pepper whichever matches:
+        # the time an answer takes does not tell which ids exist.
+        stored_hash = _NO_HASH if row is None else bytes(row["secret_hash"])
+        matches = [hmac.compare_digest(hash_key(text, pepper), stored_hash) for pepper in self._peppers]
+        if row is None or not any(matches):
+            reason = "an unknown service key"
+            raise Refused(reason)
+        key = stored_key(row)
+        now = self._clock.now()
+        if not key.is_active(now):
+            reason = "a revoked or expired service key"
+            raise Refused(reason)
+        await self._note_use(key_id, now)
+        return Service(credential_id=key.key_id, name=key.name, scopes=key.scopes, owner_ids=key.owner_ids, kind="key")
+
+    async def _note_use(self, key_id: str, now: datetime) -> None:
+        """Write down that a key is in use, at most once a minute; a failure is no reason to turn the caller away."""
+        noted_at = self._use_noted_at.get(key_id)
+        monotonic = self._clock.monotonic()
+        if noted_at is not None and monotonic - noted_at < _USE_NOTED_EVERY_SECONDS:
+            return
+        # Before the write, so that of many requests at once only one makes it, and a failing store is left alone.
+        self._use_noted_at[key_id] = monotonic
+        try:
+            async with self._database.transaction() as connection:
+                await connection.execute(
+                    service_keys.update().where(service_keys.c.key_id == key_id).values(last_used_at=now)
+                )
+        except Exception as error:  # noqa: BLE001  read-only store, full disk, lost connection: the key is still good
+            logger.warning("service_key_use_not_noted", key_id=key_id, error_type=type(error).__name__)

@@ -1,0 +1,1 @@
+"""JWTs of every configured issuer: keys, verification, and what the claims say."""

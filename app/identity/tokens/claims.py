@@ -1,0 +1,169 @@
+"""What a genuine token must also say before it counts: when, for what, and (by configured paths) about whom."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, TypeGuard
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from app.identity.refusal import Refused
+from app.identity.tokens.unverified import UnverifiedToken
+from app.inputs import storable
+from app.settings import IssuerSettings
+
+ClaimPath = str | tuple[str, ...]
+MAXIMUM_TEXT_LENGTH = 255
+_LAST_SECOND = 253_402_300_799  # 9999-12-31: beyond it dates cannot even be spelled
+
+# Claims that only ID tokens have (OpenID Connect Core 1.0 sections 2, 3.1.3.6, 3.3.2.11).
+_ID_TOKEN_CLAIMS = frozenset({"nonce", "at_hash", "c_hash"})
+# Claims by which an issuer says what kind a token is (Keycloak, Cognito).
+_KIND_CLAIMS = frozenset({"typ", "token_use"})
+# Signed by the same issuer, for the same client, and never meant to open anything here (RFC 8725 section 3.11).
+_OTHER_KINDS = frozenset(
+    {
+        "logout+jwt",
+        "secevent+jwt",
+        "dpop+jwt",
+        "token-introspection+jwt",
+        "oauth-authz-req+jwt",
+        "client-authentication+jwt",
+    }
+)
+
+NumericDate = Annotated[float, Field(ge=0, le=_LAST_SECOND, allow_inf_nan=False)]
+
+
+class RegisteredClaims(BaseModel):
+    """The times of a token. Strict: "123", true and 1e400 are no times."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    exp: NumericDate
+    iat: NumericDate | None = None
+    nbf: NumericDate | None = None
+
+    @field_validator("iat", "nbf", mode="before")
+    @classmethod
+    def _no_null(cls, value: object) -> object:
+        if value is None:
+            message = "null is no time"
+            raise ValueError(message)
+        return value
+
+
+def check_claims(token: UnverifiedToken, payload: Mapping[str, Any], settings: IssuerSettings, *, now: float) -> None:
+    """Check everything about a genuine token but whom it is about. Raises Refused."""
+    _check_times(payload, now, leeway=settings.leeway_seconds, longest=settings.max_lifetime_seconds)
+    _check_kind(token.type, payload, settings)
+    if not meets(payload, settings.required_claims):
+        reason = "the token lacks a required claim, or has another value in it"
+        raise Refused(reason)
+
+
+def _check_times(payload: Mapping[str, Any], now: float, *, leeway: float, longest: float) -> None:
+    try:
+        times = RegisteredClaims.model_validate(
+            {name: payload[name] for name in ("exp", "iat", "nbf") if name in payload}
+        )
+    except ValidationError as error:
+        reason = "the token has a malformed exp, iat or nbf"
+        raise Refused(reason) from error
+    if times.exp <= now - leeway:
+        reason = "the token has expired"
+        raise Refused(reason)
+    if max(times.nbf or 0, times.iat or 0) > now + leeway:
+        reason = "the token is not valid yet"
+        raise Refused(reason)
+    # A token good for years is a password: nobody can take it back.
+    if times.exp - (now if times.iat is None else times.iat) > longest:
+        reason = "the token lives longer than this issuer's tokens may"
+        raise Refused(reason)
+
+
+def _check_kind(token_type: str | None, payload: Mapping[str, Any], settings: IssuerSettings) -> None:
+    """Tell access tokens from ID tokens and other JWTs of the issuer (RFC 9068 section 4, RFC 8725 section 3.12)."""
+    kind = _media_type(token_type or "")
+    wanted = {_media_type(name) for name in settings.token_types}
+    if (wanted and kind not in wanted) or (not wanted and kind in _OTHER_KINDS):
+        reason = "the token is of another type"
+        raise Refused(reason)
+    # An ID token tells a client who logged in; it reaches far more parties than an access token does. Some issuers
+    # put a nonce into access tokens too (Keycloak before 25), and some logins have nothing but ID tokens (Cognito):
+    # there the settings must name the kind that is meant, by its typ header or by a claim.
+    named_by_settings = wanted - {"jwt"} or _KIND_CLAIMS & settings.required_claims.keys()
+    if not named_by_settings and _ID_TOKEN_CLAIMS & payload.keys():
+        reason = "the token is an ID token"
+        raise Refused(reason)
+
+
+def _media_type(name: str) -> str:
+    # RFC 7515 section 4.1.9: case does not matter and "application/" may be left out.
+    return name.lower().removeprefix("application/")
+
+
+def meets(payload: Mapping[str, Any], required: Mapping[str, str | tuple[str, ...]]) -> bool:
+    """Say whether each required claim has its value, or one of its values; a list needs one member that fits."""
+    for name, accepted in required.items():
+        value = find_claim(payload, name)
+        spelled = {_spelled(member) for member in (value if isinstance(value, list) else [value])}
+        if not spelled & ({accepted} if isinstance(accepted, str) else set(accepted)):
+            return False
+    return True
+
+
+def _spelled(value: object) -> str | None:
+    """Spell a claim as settings do: text as it is, true as "true", 7 as "7"; nothing else can be required."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, (str, int)) else None
+
+
+def find_claim(payload: Mapping[str, Any], path: ClaimPath) -> Any:
+    """Return the claim at a path, or None. Text is tried as a whole name before its dots are taken for nesting.
+
+    "https://acme.example/org_id" is one name, "org.id" is `id` inside `org`, ("org", "id") leaves nothing to guess.
+    """
+    if isinstance(path, str) and path in payload:
+        return payload[path]
+    found: Any = payload
+    for name in path.split(".") if isinstance(path, str) else path:
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found
+
+
+def text_claim(payload: Mapping[str, Any], path: ClaimPath, what: str) -> str | None:
+    """Return the text at a path, or None where there is none. Raises Refused for anything but decent text.
+
+    A list, number or object is refused rather than spelled out: ["acme", "evil"] must not become an owner, and 7 must
+    not become the owner "7" of somebody else.
+    """
+    value = find_claim(payload, path)
+    if value is None:
+        return None
+    if is_decent_text(value):
+        return value
+    reason = f"the claim for {what} is not text of 1 to {MAXIMUM_TEXT_LENGTH} printable characters"
+    raise Refused(reason)
+
+
+def is_decent_text(value: object) -> TypeGuard[str]:
+    """Say whether a value may be kept and passed on: text, not empty, not huge, without controls and surrogates."""
+    if not isinstance(value, str) or not 0 < len(value) <= MAXIMUM_TEXT_LENGTH:
+        return False
+    try:
+        storable(value)
+    except ValueError:
+        return False
+    return True
+
+
+def text_list_claim(payload: Mapping[str, Any], path: ClaimPath, what: str) -> Sequence[str] | None:
+    """Return the list of texts at a path (one text counts as a list of one), or None. Raises Refused."""
+    value = find_claim(payload, path)
+    if value is None:
+        return None
+    members = value if isinstance(value, list) else [value]
+    if not all(is_decent_text(member) for member in members):
+        reason = f"the claim for {what} is not a list of texts"
+        raise Refused(reason)
+    return members

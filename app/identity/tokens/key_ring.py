@@ -1,0 +1,135 @@
+"""The keys of one issuer, fetched as seldom as possible and kept for as long as is safe."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import jwt
+import structlog
+
+from app.clock import Clock
+from app.errors import Unavailable
+from app.identity.refusal import Refused
+from app.identity.tokens.jwks import KeySet, UnusableKeySet, parse_key_set
+
+logger = structlog.get_logger(__name__)
+
+FetchKeys = Callable[[], Awaitable[bytes]]
+
+
+class KeysUnreachable(Exception):
+    """The keys could not be fetched; the text is ours and fit for a log."""
+
+
+@dataclass(frozen=True)
+class KeyRingTimes:
+    """How long keys are good for, in seconds."""
+
+    cooldown: float
+    fresh: float
+    stale: float
+
+
+class KeyRing:
+    """One issuer's keys. However many requests need them, at most one fetch runs, and at most one per cooldown."""
+
+    def __init__(
+        self, fetch: FetchKeys, *, issuer: str, algorithms: Sequence[str], times: KeyRingTimes, clock: Clock
+    ) -> None:
+        """`fetch` answers a JWKS document; nothing is fetched before a key is asked for."""
+        self.issuer = issuer
+        # Why the last fetch failed; None if it did not, or none was made.
+        self.problem: str | None = None
+        self._fetch = fetch
+        self._algorithms = tuple(algorithms)
+        self._times = times
+        self._clock = clock
+        self._keys: KeySet | None = None
+        self._fetched_at = 0.0
+        self._attempted_at: float | None = None
+        self._flight: asyncio.Task[None] | None = None
+
+    @property
+    def has_keys(self) -> bool:
+        """Say whether tokens can be verified right now, were the issuer to vanish."""
+        return self._usable() is not None
+
+    async def warm(self) -> None:
+        """Fetch the keys if there are none that may be used; never raises, see `problem`."""
+        if self._usable() is None:
+            await self._refresh()
+
+    async def find(self, key_id: str | None, algorithm: str) -> jwt.PyJWK:
+        """Return the key for a token. Raises Refused if there is none, Unavailable if that cannot be known now."""
+        if self._usable() is None:
+            await self._refresh()
+        elif self._age() > self._times.fresh:
+            # A process that slept for hours must not believe a key withdrawn meanwhile, so one fetch is waited for.
+            # Once a fetch has failed nobody waits: a hanging issuer would stall every request, once per cooldown.
+            failing = self.problem is not None
+            flight = self._start_fetch()
+            if flight is not None and not failing:
+                await asyncio.shield(flight)
+        key = self._look_up(key_id, algorithm)
+        if key is None:
+            # It may have been published since. Anyone can invent key names, hence the cooldown inside.
+            await self._refresh()
+            key = self._look_up(key_id, algorithm)
+        if key is not None:
+            return key
+        if self.problem is not None:
+            # The issuer is away: this may well be its newest key, and a 401 would log a rightful user out.
+            message = "the identity provider cannot be reached"
+            raise Unavailable(message, retry_after=self._cooldown_left())
+        reason = "the issuer publishes no key for this token"
+        raise Refused(reason)
+
+    async def close(self) -> None:
+        """Give up a fetch that is still running."""
+        if self._flight is not None:
+            self._flight.cancel()
+            await asyncio.wait([self._flight])
+
+    def _age(self) -> float:
+        return self._clock.monotonic() - self._fetched_at
+
+    def _usable(self) -> KeySet | None:
+        return self._keys if self._age() <= self._times.stale else None
+
+    def _look_up(self, key_id: str | None, algorithm: str) -> jwt.PyJWK | None:
+        keys = self._usable()
+        return None if keys is None else keys.find(key_id, algorithm)
+
+    def _cooldown_left(self) -> float:
+        if self._attempted_at is None:
+            return 0.0
+        return max(0.0, self._attempted_at + self._times.cooldown - self._clock.monotonic())
+
+    async def _refresh(self) -> None:
+        flight = self._start_fetch()
+        if flight is not None:
+            # Shielded: one caller who hangs up must not cancel the fetch that all the others are waiting for.
+            await asyncio.shield(flight)
+
+    def _start_fetch(self) -> asyncio.Task[None] | None:
+        """Join the running fetch, or begin one unless the last one (good or bad) is too recent."""
+        if self._flight is not None and not self._flight.done():
+            return self._flight
+        if self._cooldown_left() > 0:
+            return None
+        self._attempted_at = self._clock.monotonic()
+        self._flight = asyncio.create_task(self._fetch_once(), name="jwks-fetch")
+        return self._flight
+
+    async def _fetch_once(self) -> None:
+        """Replace the keys by what the issuer answers; on any failure the last good ones stay."""
+        try:
+            keys = parse_key_set(await self._fetch(), self._algorithms)
+        except (KeysUnreachable, UnusableKeySet) as error:
+            self.problem = str(error)
+        except Exception as error:  # noqa: BLE001  whatever a neighbour's answer sets off must not become our 500
+            self.problem = f"unexpected {type(error).__name__}"
+        else:
+            self._keys, self._fetched_at, self.problem = keys, self._clock.monotonic(), None
+            return
+        logger.warning("issuer_keys_not_fetched", issuer=self.issuer, problem=self.problem, has_keys=self.has_keys)

@@ -1,0 +1,56 @@
+"""A genuine machine token (OAuth client credentials) -> the Service it is for."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from app.identity.caller import Scope, Service
+from app.identity.refusal import Refused
+from app.identity.tokens.claims import check_claims, find_claim, text_claim, text_list_claim
+from app.identity.tokens.unverified import UnverifiedToken
+from app.identity.tokens.verify import TokenVerifier
+from app.settings import MachineIssuerSettings
+
+_KNOWN_SCOPES = {scope.value: scope for scope in Scope}
+
+
+class MachineIssuer:
+    """One issuer of machine tokens."""
+
+    def __init__(self, settings: MachineIssuerSettings, verifier: TokenVerifier) -> None:
+        """Pair an issuer's settings with its verifier."""
+        self._settings = settings
+        self._verifier = verifier
+
+    async def service(self, token: UnverifiedToken, *, now: float) -> Service:
+        """Return the service a token is for. Raises Refused, or Unavailable if the issuer's keys cannot be had."""
+        payload = await self._verifier.verify(token)
+        check_claims(token, payload, self._settings, now=now)
+        subject = text_claim(payload, ("sub",), "the subject")
+        if subject is None:
+            reason = "the token names no subject"
+            raise Refused(reason)
+        name_path = self._settings.claims.username
+        name = text_claim(payload, name_path, "the machine's name") if name_path else None
+        return Service(
+            credential_id=subject,
+            name=name or subject,
+            scopes=_scopes(find_claim(payload, self._settings.scope_claim)),
+            owner_ids=self._owner_ids(payload),
+            kind="machine",
+        )
+
+    def _owner_ids(self, payload: Mapping[str, Any]) -> frozenset[str] | None:
+        if self._settings.owners_claim is None:
+            return None
+        owner_ids = text_list_claim(payload, self._settings.owners_claim, "the machine's owners")
+        if owner_ids is None:
+            # Absent must not mean "all": a machine set up in haste would see every customer.
+            reason = "the token does not say which owners the machine is limited to"
+            raise Refused(reason)
+        return frozenset(owner_ids)
+
+
+def _scopes(value: object) -> frozenset[Scope]:
+    """Read scopes as RFC 6749 section 3.3 or a list spells them; unknown ones belong to other services."""
+    names = value.split(" ") if isinstance(value, str) else value if isinstance(value, list) else []
+    return frozenset(_KNOWN_SCOPES[name] for name in names if isinstance(name, str) and name in _KNOWN_SCOPES)

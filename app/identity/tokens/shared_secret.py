@@ -1,0 +1,38 @@
+"""Verification of HS* tokens: a home-made login signs them with a secret that the broker was given too."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jwt
+
+from app.identity.tokens.unverified import UnverifiedToken
+from app.identity.tokens.verify import verified_payload
+
+# RFC 7518 section 3.2: an HMAC key has at least the size of the hash.
+_MINIMUM_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
+
+
+class SharedSecretVerifier:
+    """Verifies tokens of one issuer with the secret shared with it; `kid` means nothing here."""
+
+    def __init__(self, secret: bytes, *, algorithms: Sequence[str], issuer: str, audiences: Sequence[str]) -> None:
+        """Take the secret. Raises ValueError if it is unfit for one of the algorithms."""
+        for algorithm in algorithms:
+            if len(secret) < _MINIMUM_BYTES[algorithm]:
+                message = f"the secret must have at least {_MINIMUM_BYTES[algorithm]} bytes for {algorithm}"
+                raise ValueError(message)
+        try:
+            jwt.get_algorithm_by_name("HS256").prepare_key(secret)
+        except jwt.PyJWTError as error:
+            message = "the secret looks like a public key or certificate; anyone who has that could sign tokens"
+            raise ValueError(message) from error
+        self._secret = secret
+        self._algorithms = tuple(algorithms)
+        self._issuer = issuer
+        self._audiences = tuple(audiences)
+
+    async def verify(self, token: UnverifiedToken) -> dict[str, Any]:
+        """Return the claims of a genuine token. Raises Refused."""
+        return verified_payload(
+            token, key=self._secret, algorithms=self._algorithms, issuer=self._issuer, audiences=self._audiences
+        )

@@ -1,0 +1,1 @@
+"""Routes about an owner: its name, and its erasure with a receipt."""

@@ -1,0 +1,176 @@
+"""Erasing an owner: its accounts are deleted at StackOne, then everything personal here, and a receipt remains.
+
+The wish is a row, so it outlives the process: whoever does the upkeep carries it on until StackOne has nothing of the
+owner any more. Tombstones and the change feed stay, or late events and late readers would go wrong; in them the
+receipt's id takes the owner's place.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import sqlalchemy as sa
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.connect_sessions.tables import connect_sessions, erasures, owners
+from app.db.database import upsert
+from app.errors import AppError, NotFound, UpstreamRejected
+from app.linked_accounts.apply import Reading, apply_readings
+from app.linked_accounts.changes import Source
+from app.linked_accounts.disconnect import Disconnector
+from app.linked_accounts.store import take_read_ticket
+from app.owners.traces import erase_traces, living_accounts
+from app.runtime import Runtime
+from app.stackone.budget import Use
+from app.stackone.models import Account
+
+logger = structlog.get_logger(__name__)
+
+_X = erasures.c
+_PAGE_SIZE = 100
+_MOST_PAGES = 500
+
+
+@dataclass(frozen=True)
+class Erasure:
+    """The receipt of an erasure; the owner's id is in it only until it is complete."""
+
+    id: str
+    owner_id: str | None
+    state: str
+    requested_by: str
+    requested_at: datetime
+    completed_at: datetime | None
+    accounts: int = field(metadata={"help": "tombstones that were cleared"})
+    sessions: int
+    events: int
+
+
+_FIELDS = tuple(_X[name] for name in Erasure.__dataclass_fields__)
+
+
+async def erase_owner(runtime: Runtime, owner_id: str, *, actor: str) -> Erasure:
+    """Erase an owner as far as StackOne can be reached now; what is left is done as soon as it can be."""
+    values = {
+        "id": runtime.new_id("er"),
+        "owner_id": owner_id,
+        "state": "pending",
+        "requested_by": actor,
+        "requested_at": runtime.clock.now(),
+    }
+    async with runtime.database.transaction() as connection:
+        statement = upsert(connection, erasures, values).on_conflict_do_nothing(index_elements=[_X.owner_id])
+        await connection.execute(statement)
+        row = (await connection.execute(sa.select(*_FIELDS).where(_X.owner_id == owner_id))).one()
+    return await carry_on(runtime, Erasure(*row))
+
+
+async def carry_on(runtime: Runtime, erasure: Erasure, *, use: Use = Use.INTERACTIVE) -> Erasure:
+    """Take an erasure as far as it goes."""
+    owner_id = erasure.owner_id
+    if owner_id is None:
+        return erasure
+    try:
+        await _take_in(runtime, owner_id, use)
+        await _disconnect_all(runtime, owner_id, erasure.requested_by, use)
+        left = await _list_upstream(runtime, owner_id, use)
+    except AppError as error:
+        logger.warning("erasure_put_off", erasure_id=erasure.id, code=error.code)
+        return erasure
+    async with runtime.database.transaction() as connection:
+        if left or await living_accounts(connection, owner_id):
+            return erasure
+        await _erase(connection, erasure, owner_id, runtime.clock.now())
+    logger.info("owner_erased", erasure_id=erasure.id)
+    return await get_erasure(runtime, erasure.id)
+
+
+async def get_erasure(runtime: Runtime, erasure_id: str) -> Erasure:
+    """Return a receipt. Raises NotFound."""
+    async with runtime.database.reading() as connection:
+        row = (await connection.execute(sa.select(*_FIELDS).where(_X.id == erasure_id))).one_or_none()
+    if row is None:
+        raise NotFound
+    return Erasure(*row)
+
+
+async def pending_erasures(connection: AsyncConnection) -> list[Erasure]:
+    """Return the erasures that are not complete, oldest first."""
+    query = sa.select(*_FIELDS).where(_X.state == "pending").order_by(_X.requested_at)
+    return [Erasure(*row) for row in await connection.execute(query)]
+
+
+async def _take_in(runtime: Runtime, owner_id: str, use: Use) -> None:
+    """Store what StackOne has of the owner and the store has not: it must be deleted as well."""
+    async with runtime.database.transaction() as connection:
+        ticket = await take_read_ticket(connection)
+    accounts = await _list_upstream(runtime, owner_id, use)
+    readings = [Reading(account.id, account, ticket) for account in accounts]
+    for first in range(0, len(readings), _PAGE_SIZE):
+        async with runtime.database.transaction() as connection:
+            await apply_readings(
+                connection,
+                readings[first : first + _PAGE_SIZE],
+                source=Source.DISCONNECT,
+                actor="stackone",
+                now=runtime.clock.now(),
+                metrics=runtime.metrics,
+            )
+
+
+async def _list_upstream(runtime: Runtime, owner_id: str, use: Use) -> list[Account]:
+    """Return everything StackOne has of the owner. Raises UpstreamRejected for a listing that does not end."""
+    found: dict[str, Account] = {}
+    listed: set[str] = set()
+    for page in range(_MOST_PAGES):
+        try:
+            rows = await runtime.stackone.list_accounts(page=page, page_size=_PAGE_SIZE, owner_id=owner_id, use=use)
+        except UpstreamRejected:
+            # A list that starts at 1 may refuse page 0.
+            if page > 0:
+                raise
+            continue
+        new = {account.id for account in rows} - listed
+        listed |= new
+        # A StackOne that ignored the filter would list other owners' accounts too.
+        found |= {account.id: account for account in rows if account.owner_id == owner_id}
+        if (page > 0 and not rows) or (page > 1 and not new):
+            return list(found.values())
+    # What lies behind is not known: an erasure must not be called complete because of it.
+    message = "StackOne's listing of an owner's accounts does not come to an end"
+    raise UpstreamRejected(message)
+
+
+async def _disconnect_all(runtime: Runtime, owner_id: str, actor: str, use: Use) -> None:
+    disconnector = Disconnector(
+        database=runtime.database,
+        stackone=runtime.stackone,
+        clock=runtime.clock,
+        metrics=runtime.metrics,
+        settings=runtime.settings.sync,
+    )
+    async with runtime.database.reading() as connection:
+        account_ids = await living_accounts(connection, owner_id)
+    for account_id in account_ids:
+        try:
+            await disconnector.disconnect(account_id, owner_ids=frozenset({owner_id}), actor=actor, use=use)
+        except NotFound:
+            continue
+
+
+async def _erase(connection: AsyncConnection, erasure: Erasure, owner_id: str, now: datetime) -> None:
+    traces = await erase_traces(connection, owner_id, stand_in=erasure.id)
+    sessions = await connection.execute(sa.delete(connect_sessions).where(connect_sessions.c.owner_id == owner_id))
+    await connection.execute(sa.delete(owners).where(owners.c.owner_id == owner_id))
+    await connection.execute(
+        sa.update(erasures)
+        .where(_X.id == erasure.id)
+        .values(
+            state="complete",
+            owner_id=None,
+            completed_at=now,
+            accounts=traces.accounts,
+            events=traces.events,
+            sessions=sessions.rowcount,
+        )
+    )

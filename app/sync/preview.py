@@ -1,0 +1,115 @@
+"""A sweep that only tells: what would be added, changed and removed, without a lease and without writing anything."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.errors import UpstreamRejected
+from app.linked_accounts.apply import Reading, decide
+from app.linked_accounts.store import columns, from_row
+from app.linked_accounts.tables import linked_accounts
+from app.runtime import Runtime
+from app.stackone.budget import Use
+from app.stackone.client import AccountGone
+from app.stackone.models import Account, AccountPage
+from app.sync.plan import Brake, Page, Verdict, judge_page
+from app.sync.suspects import count_known
+
+_C = linked_accounts.c
+_BATCH = 500
+# Later than any read: what is asked now counts as news.
+_NOW_TICKET = 2**62
+
+
+@dataclass
+class DryRun:
+    """What a sweep would do."""
+
+    listed: int = 0
+    added: int = 0
+    changed: int = 0
+    removed: int = 0
+    suspects: int = 0
+    known: int = 0
+    complete: bool = False
+    advice: str | None = None
+
+
+async def dry_run(runtime: Runtime, *, max_removal_percent: float | None, listener: Callable[[DryRun], None]) -> DryRun:
+    """Compare everything at StackOne with the store. Raises Unavailable or UpstreamRejected as StackOne answers.
+
+    Ids are remembered by their hashes; a sweep proper notes them in the store instead and needs no memory for them.
+    """
+    settings = runtime.settings
+    found = DryRun()
+    seen: set[int] = set()
+    async with runtime.database.reading() as connection:
+        found.known = await count_known(connection)
+    number = 0
+    verdict: Verdict = "more"
+    has_holes = False
+    while verdict == "more":
+        try:
+            page = await runtime.stackone.list_page(page=number, page_size=settings.sync.sweep_page_size, use=Use.SWEEP)
+        except UpstreamRejected:
+            if number > 0:
+                raise
+            page = AccountPage(())
+        has_holes = has_holes or page.unreadable > 0
+        new = {account.id: account for account in page.accounts if hash(account.id) not in seen}
+        seen.update(hash(account_id) for account_id in new)
+        verdict = judge_page(Page(number, settings.sync.sweep_page_size, page.rows, len(new)))
+        async with runtime.database.reading() as connection:
+            await _compare(connection, runtime, new, found)
+        listener(found)
+        number += 1
+    found.complete = verdict == "complete" and not has_holes
+    percent = settings.sync.sweep_max_removal_percent if max_removal_percent is None else max_removal_percent
+    if found.complete:
+        await _count_removals(runtime, seen, found, Brake(percent, settings.sync.sweep_removal_floor))
+    return found
+
+
+async def _compare(connection: AsyncConnection, runtime: Runtime, accounts: dict[str, Account], found: DryRun) -> None:
+    query = sa.select(*columns()).where(_C.account_id.in_(accounts))
+    rows = {row.account_id: from_row(row) for row in await connection.execute(query)}
+    found.listed += len(accounts)
+    for account_id, account in accounts.items():
+        row = rows.get(account_id)
+        if row is None:
+            found.added += 1
+            continue
+        decision = decide(row, Reading(account_id, account, _NOW_TICKET), runtime.clock.now())
+        found.added += decision.is_new
+        found.changed += decision.outcome in {"applied", "behind"} and not decision.is_new
+
+
+async def _count_removals(runtime: Runtime, seen: set[int], found: DryRun, brake: Brake) -> None:
+    missing: list[str] = []
+    after = ""
+    while True:
+        async with runtime.database.reading() as connection:
+            query = (
+                sa.select(_C.account_id)
+                .where(_C.account_id > after, _C.verified_at.is_not(None), _C.deleted_at.is_(None))
+                .order_by(_C.account_id)
+                .limit(_BATCH)
+            )
+            ids = [row.account_id for row in await connection.execute(query)]
+        if not ids:
+            break
+        after = ids[-1]
+        lacking = [account_id for account_id in ids if hash(account_id) not in seen]
+        found.suspects += len(lacking)
+        if brake.allows(known=found.known, suspects=found.suspects):
+            missing.extend(lacking)
+    if not brake.allows(known=found.known, suspects=found.suspects):
+        found.advice = brake.advice(known=found.known, suspects=found.suspects)
+        return
+    for account_id in missing:
+        try:
+            await runtime.stackone.get_account(account_id, use=Use.SWEEP)
+        except AccountGone:
+            found.removed += 1
