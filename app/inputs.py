@@ -5,9 +5,10 @@ keeps such input a 422 on both. Characters that turn the direction of what follo
 embeddings and isolates) make text read differently from what it is; the marks that Hebrew and Arabic need are no such.
 """
 
-from typing import Annotated
+import json
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
 
 _SURROGATES = range(0xD800, 0xE000)
 _CONTROLS = frozenset(map(chr, [*range(0x20), 0x7F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]))
@@ -25,3 +26,36 @@ ShortText = Annotated[str, StringConstraints(min_length=1, max_length=255), Afte
 OwnerId = ShortText
 AccountIdText = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(storable)]
 ProviderKey = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._-]+$")]
+
+_LARGEST_METADATA_BYTES = 4096
+SHORTEST_LIFE, LONGEST_LIFE = 60, 2_592_000
+
+
+def _bounded_metadata(value: dict[str, Any]) -> dict[str, Any]:
+    try:
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        message = "must be plain JSON"
+        raise ValueError(message) from None
+    # What JSON has escapes for (NUL is one) is spelled with them here; all else stands as it is.
+    storable(text)
+    if "\\u0000" in text or len(text.encode()) > _LARGEST_METADATA_BYTES:
+        message = f"must be at most {_LARGEST_METADATA_BYTES} bytes of JSON without NUL"
+        raise ValueError(message)
+    return value
+
+
+Metadata = Annotated[dict[str, Any], AfterValidator(_bounded_metadata)]
+
+
+class Body(BaseModel):
+    """What may come in."""
+
+    # Unknown fields are refused, not dropped: whoever sends origin_owner_id must learn that it counts for nothing.
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+
+class Query(BaseModel):
+    """The query of a list: a name that is not a filter is refused, so that a typo does not answer with everything."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)

@@ -24,8 +24,8 @@ class Metrics:
         )
         self.authentication = Counter(
             "broker_authentication_failures_total",
-            "Who is being refused, by door: a rise is an attack or a broken deployment.",
-            ("door",),
+            "Who is being refused, by channel: a rise is an attack or a broken deployment.",
+            ("channel",),
             registry=self.registry,
         )
         self.upstream = Histogram(
@@ -60,8 +60,8 @@ class Metrics:
         )
         self.sessions = Counter(
             "broker_connect_sessions_total",
-            "Sessions opened, by door and mode.",
-            ("door", "mode"),
+            "Sessions opened, by channel and mode.",
+            ("channel", "mode"),
             registry=self.registry,
         )
         self.policy_refusals = Counter(
@@ -94,7 +94,7 @@ class Metrics:
         )
         self.sweeps = Counter(
             "broker_sweeps_total",
-            "How sweeps end: done, stopped (by the brake, or by a listing without an end) or failed.",
+            "How sweeps end: done, stopped (by the removal limit, or by a listing without an end) or failed.",
             ("outcome",),
             registry=self.registry,
         )

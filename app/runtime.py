@@ -2,33 +2,38 @@
 
 import asyncio
 import base64
+import random
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
-import httpx2
-
 from app.clock import Clock, SystemClock
-from app.db.database import Database, open_engine
+from app.db.database import Database
+from app.db.engine import open_engine
 from app.identity.authenticate import Authenticator, open_authenticator
+from app.identity.tokens.oidc import Transport as IssuerTransport
 from app.limits import Limiter, key_of, open_limiter
 from app.metrics import Metrics
+from app.policy.file import read_policy
+from app.policy.rules import Policy
 from app.settings import Settings
 from app.stackone.budget import Budget
 from app.stackone.client import StackOneClient
+from app.stackone.client import Transport as StackOneTransport
 
 _ID_BYTES = 16
 
 
 @dataclass(frozen=True)
-class Neighbours:
+class Externals:
     """The world outside the process, so that tests can put another in its place."""
 
     clock: Clock = field(default_factory=SystemClock)
     token_bytes: Callable[[int], bytes] = secrets.token_bytes
-    stackone_transport: httpx2.AsyncBaseTransport | None = None
-    identity_transport: httpx2.AsyncBaseTransport | None = None
+    jitter: random.Random = field(default_factory=random.Random)
+    stackone_transport: StackOneTransport | None = None
+    identity_transport: IssuerTransport | None = None
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,9 @@ class Runtime:
     settings: Settings
     clock: Clock
     token_bytes: Callable[[int], bytes]
+    jitter: random.Random
     metrics: Metrics
+    policy: Policy
     database: Database
     stackone: StackOneClient
     authenticator: Authenticator
@@ -57,10 +64,17 @@ class Runtime:
 
 @asynccontextmanager
 async def open_runtime(
-    settings: Settings, neighbours: Neighbours | None = None, metrics: Metrics | None = None
+    settings: Settings,
+    externals: Externals | None = None,
+    *,
+    metrics: Metrics | None = None,
+    policy: Policy | None = None,
 ) -> AsyncIterator[Runtime]:
-    """Build the Runtime and take it down again. Nothing connects before it is used."""
-    world = neighbours or Neighbours()
+    """Build the Runtime and take it down again. Nothing connects before it is used.
+
+    Raises SettingsError for a policy file or an issuer's key that cannot be used.
+    """
+    world = externals or Externals()
     metrics = metrics or Metrics()
     async with AsyncExitStack() as stack:
         database = Database(open_engine(settings.database))
@@ -91,7 +105,9 @@ async def open_runtime(
             settings=settings,
             clock=world.clock,
             token_bytes=world.token_bytes,
+            jitter=world.jitter,
             metrics=metrics,
+            policy=policy or read_policy(settings.policy_file),
             database=database,
             stackone=stackone,
             authenticator=authenticator,

@@ -60,7 +60,7 @@ def run_requests(
     requests: Annotated[int, typer.Option(min=20, help="Requests of a round.")] = 200,
     concurrency: Annotated[int, typer.Option(min=1, help="Requests under way at once.")] = 8,
 ) -> None:
-    """Mint and list through the broker and through a naive handler over the same look-alike."""
+    """Mint and list through the broker and through a naive handler over the same emulator."""
     for kind in database or KINDS:
         with fresh(kind) as url:
             asyncio.run(bench_requests(url, rounds=rounds, requests=requests, concurrency=concurrency))

@@ -2,7 +2,7 @@
 
 The peer is what people write by hand: it believes whatever owner the body names, keeps no ledger and asks StackOne for
 every list. It is there to say how fast this machine is at this moment; both take turns in one process, over the same
-look-alike and by the same client, so that noise meets both.
+emulator and by the same client, so that noise meets both.
 """
 
 import asyncio

@@ -16,8 +16,8 @@ import httpx2
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from app.db.database import metadata
-from app.runtime import Neighbours, Runtime, open_runtime
+from app.db.tables import metadata
+from app.runtime import Externals, Runtime, open_runtime
 from app.sync.sweep import run_sweep
 from tests.support.world import settings_for
 
@@ -102,7 +102,7 @@ async def bench(database_url: str, counts: Sequence[int]) -> None:
     )
     for accounts in counts:
         # No budget of calls holds this back: StackOne's limit, not the broker, sets the pace in earnest.
-        async with open_runtime(settings, Neighbours(stackone_transport=ManyAccounts(accounts))) as runtime:
+        async with open_runtime(settings, Externals(stackone_transport=ManyAccounts(accounts))) as runtime:
             async with runtime.database.transaction() as connection:
                 for table in reversed(metadata.sorted_tables):
                     await connection.execute(sa.delete(table))

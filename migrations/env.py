@@ -12,7 +12,8 @@ import app.identity.service_keys.tables
 import app.linked_accounts.tables
 import app.push.tables
 import app.sync.tables  # noqa: F401  imported for the tables they put into the metadata
-from app.db.database import engine_url, metadata
+from app.db.engine import engine_url
+from app.db.tables import metadata
 from app.settings import load_database_settings
 
 # Any number; all brokers of one database must use the same one.

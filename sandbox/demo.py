@@ -1,4 +1,4 @@
-"""`broker-demo`: the real broker with sandbox neighbours, on one machine, with no account anywhere."""
+"""`broker-demo`: the real broker with sandbox externals, on one machine, with no account anywhere."""
 
 import asyncio
 import os
@@ -11,7 +11,7 @@ import typer
 
 from sandbox.launch.broker import Broker
 from sandbox.launch.environment import broker_environment, database_url
-from sandbox.launch.neighbours import neighbours
+from sandbox.launch.externals import externals
 from sandbox.launch.options import DemoError, DemoOptions
 from sandbox.launch.ports import claim_ports
 from sandbox.launch.secrets_file import demo_secrets
@@ -28,7 +28,7 @@ def main() -> None:
 
 def demo(
     port: Annotated[int, typer.Option(help="Port of the broker; 0 takes any free one.")] = 8000,
-    sandbox_port: Annotated[int, typer.Option(help="Port of the StackOne look-alike.")] = 8100,
+    sandbox_port: Annotated[int, typer.Option(help="Port of the StackOne emulator.")] = 8100,
     page_port: Annotated[int, typer.Option(help="Port of the page and the identity provider.")] = 8200,
     metrics_port: Annotated[int, typer.Option(help="Port of the broker's metrics.")] = 9464,
     provider_port: Annotated[int, typer.Option(help="Port of the OAuth consent page.")] = 8300,
@@ -41,7 +41,7 @@ def demo(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON once ready.")] = False,  # noqa: FBT002
 ) -> None:
-    """Run the broker with sandbox neighbours until Ctrl-C."""
+    """Run the broker with sandbox externals until Ctrl-C."""
     options = DemoOptions(
         port=port,
         sandbox_port=sandbox_port,
@@ -81,7 +81,7 @@ async def _run(options: DemoOptions) -> None:
     ports = claim_ports(options)
     try:
         broker = Broker(environment=broker_environment(options, ports, secrets), log=log)
-        async with neighbours(ports, secrets, options.directory / "stackone.json") as up:
+        async with externals(ports, secrets, options.directory / "stackone.json") as up:
             await broker.migrate()
             service_key = await broker.create_service_key()
             async with broker.serving(ports.broker_url) as child:

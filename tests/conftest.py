@@ -53,6 +53,6 @@ def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture
 async def world(database_url: str) -> AsyncIterator[World]:
-    """Start the look-alike, an identity provider and the broker."""
+    """Start the emulator, an identity provider and the broker."""
     async with open_world(database_url) as opened:
         yield opened

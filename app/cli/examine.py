@@ -1,4 +1,4 @@
-"""What doctor looks at: each examination finds something fine, worth a look or broken, and says how to mend it."""
+"""What doctor looks at: each examination finds something fine, worth a look or broken, and says how to fix it."""
 
 import base64
 import hashlib
@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from app.db.schema_version import expected_revision, stored_revision
 from app.errors import AppError, Unavailable
 from app.push import outbox
-from app.push.sender import NotDelivered, Wire
+from app.push.sender import NotDelivered, Sender
 from app.runtime import Runtime
 from app.stackone.client import AccountGone
 from app.stackone.webhook import SIGNATURE_HEADER
@@ -76,7 +76,7 @@ async def _database(runtime: Runtime) -> AsyncIterator[Finding]:
         yield _drift(last_sweeps[0], is_first=len(last_sweeps) == 1)
     for backlog in backlogs:
         if backlog.dead:
-            remedy = f"mend the destination, then run: broker push replay {backlog.destination}"
+            remedy = f"fix the destination, then run: broker push replay {backlog.destination}"
             yield Finding(f"push {backlog.destination}", "warning", f"{backlog.dead} dead deliveries", remedy)
 
 
@@ -161,14 +161,14 @@ async def _webhook(runtime: Runtime, url: str) -> Finding:
     secret = runtime.settings.stackone.webhook_secrets[0].get_secret_value().encode()
     digest = hmac.new(secret, body, hashlib.sha256).digest()
     signature = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
-    wire = Wire(timeout_seconds=5, allow_private=True)
+    sender = Sender(timeout_seconds=5, allow_private=True)
     try:
-        await wire.post(url, body, {SIGNATURE_HEADER: signature})
+        await sender.post(url, body, {SIGNATURE_HEADER: signature})
     except NotDelivered as error:
         remedy = "start `broker serve` with the same BROKER_STACKONE__WEBHOOK_SECRETS, or give --webhook-url"
         return Finding("webhook", "broken", f"a signed event to {url} failed: {error.failure}", remedy)
     finally:
-        await wire.close()
+        await sender.close()
     return Finding("webhook", "ok", "a signed event arrived and was accepted")
 
 
@@ -179,7 +179,7 @@ async def _issuers(runtime: Runtime) -> AsyncIterator[Finding]:
             yield Finding(f"issuer {issuer.issuer}", "ok", "its keys are known")
         else:
             remedy = "check the issuer's URL or jwks_uri in BROKER_IDENTITY__ISSUERS, and that it can be reached"
-            yield Finding(f"issuer {issuer.issuer}", "broken", "its keys cannot be had", remedy)
+            yield Finding(f"issuer {issuer.issuer}", "broken", "its keys are unreachable", remedy)
 
 
 def _age(at: datetime, now: datetime) -> str:

@@ -11,8 +11,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.cli.accounts import accounts_cli
 from app.cli.doctor import doctor
 from app.cli.opener import configured_secrets, err, out
-from app.cli.owners import erase
-from app.cli.policy import owners_cli, policy_cli
+from app.cli.owners import owners_cli
+from app.cli.policy import policy_cli
 from app.cli.push import push_cli
 from app.cli.service_keys import keys_cli
 from app.cli.sync import sync
@@ -27,12 +27,11 @@ from app.runtime import open_runtime
 from app.settings import SettingsError, load_database_settings, load_settings
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-cli.add_typer(keys_cli, name="api-keys")
+cli.add_typer(keys_cli, name="service-keys")
 cli.command()(sync)
 cli.command()(doctor)
 cli.add_typer(accounts_cli, name="accounts")
 cli.add_typer(push_cli, name="push")
-owners_cli.command("erase")(erase)
 cli.add_typer(policy_cli, name="policy")
 cli.add_typer(owners_cli, name="owners")
 
@@ -45,7 +44,7 @@ def main() -> None:
     try:
         cli()
     except SettingsError as error:
-        err.print(f"{len(error.mistakes)} setting(s) must be mended (see docs/configuration.md):", style="bold red")
+        err.print(f"{len(error.mistakes)} setting(s) must be fixed (see docs/configuration.md):", style="bold red")
         for mistake in error.mistakes:
             err.print(f"  - {mistake}", markup=False, highlight=False)
         sys.exit(_EXIT_SETTINGS)

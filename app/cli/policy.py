@@ -1,7 +1,5 @@
 """broker policy ... and broker owners ...: asking policy questions, and pinning names, from the command line."""
 
-import asyncio
-import getpass
 import json
 import sys
 from collections.abc import Sequence
@@ -9,22 +7,15 @@ from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import typer
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from rich.console import Console
 
-from app.clock import SystemClock
-from app.connect_sessions.owner_names import Pin, pin_owner
-from app.connect_sessions.schemas import OwnerName, PinnedName
-from app.db.database import Database, open_engine
-from app.inputs import OwnerId
-from app.logs import configure_logs
 from app.policy.file import read_policy
-from app.policy.rules import Door, consider, decide
+from app.policy.rules import Channel, consider, decide
 from app.policy.schemas import ExplainRequest, Explanation
-from app.settings import SessionSettings, load_database_settings, load_settings
+from app.settings import SessionSettings, load_settings
 
 policy_cli = typer.Typer(no_args_is_help=True, help="Policy: who may open what.")
-owners_cli = typer.Typer(no_args_is_help=True, help="Owners: the names that StackOne knows them by.")
 
 _out = Console(soft_wrap=True)
 _EXIT_REFUSED = 3
@@ -46,7 +37,7 @@ def check_policy(file: Annotated[Path, typer.Argument(help="Policy file (TOML)."
 def explain_policy(
     owner: Annotated[str, typer.Option(help="Owner id.")],
     provider: Annotated[str | None, typer.Option(help="Provider; left out, the user picks one.")] = None,
-    door: Annotated[str, typer.Option(help=f"One of {', '.join(get_args(Door))}.")] = "browser",
+    channel: Annotated[str, typer.Option(help=f"One of {', '.join(get_args(Channel))}.")] = "browser",
     claim: Annotated[
         list[str] | None, typer.Option(help="A claim as path=value, such as org.plan=gold; repeat for several.")
     ] = None,
@@ -66,7 +57,7 @@ def explain_policy(
         request = ExplainRequest.model_validate(
             {
                 "owner_id": owner,
-                "door": door,
+                "channel": channel,
                 "provider": provider,
                 "categories": category or None,
                 "connector_profile_id": connector_profile,
@@ -89,48 +80,6 @@ def explain_policy(
         raise typer.Exit(_EXIT_REFUSED)
 
 
-@owners_cli.command("pin")
-def pin_name(
-    owner_id: Annotated[str, typer.Argument(help="Owner id.")],
-    name: Annotated[str, typer.Option(help="The name that StackOne shall know the owner by.")],
-    *,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would do.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Pin another name for an owner, and say what that means for accounts that are linked already."""
-    try:
-        owner_id = TypeAdapter(OwnerId).validate_python(owner_id)
-        wanted = OwnerName(name=name, dry_run=dry_run)
-    except ValidationError as error:
-        raise typer.BadParameter(error.errors(include_input=False)[0]["msg"]) from error
-    configure_logs("ERROR", [])
-
-    async def pin() -> Pin:
-        database = Database(open_engine(load_database_settings()))
-        try:
-            return await pin_owner(
-                owner_id,
-                wanted.name,
-                actor=f"operator:{getpass.getuser()}",
-                dry_run=dry_run,
-                database=database,
-                clock=SystemClock(),
-            )
-        finally:
-            await database.close()
-
-    pinned = PinnedName.of(asyncio.run(pin()))
-    if as_json:
-        sys.stdout.write(pinned.model_dump_json() + "\n")
-        return
-    verb = "would be" if dry_run else "is"
-    _say(f"{owner_id} {verb} pinned to {pinned.owner_name!r} (before: {pinned.previous_name!r})")
-    for effect in pinned.effects:
-        _say(f"  - {effect}")
-    for account in pinned.accounts_with_other_names:
-        _say(f"    {account.account_id} ({account.provider}) keeps {account.owner_name!r}")
-
-
 def _claims(written: Sequence[str]) -> dict[str, Any]:
     """Read path=value; a path counts as one name, which is how it is tried first. JSON values are taken as such."""
     claims: dict[str, Any] = {}
@@ -151,8 +100,8 @@ def _show(explanation: Explanation) -> None:
         where = f"line {entry.line}" if entry.line else "rule"
         _say(f"{where}: {entry.rule}: {'matches' if entry.matched else entry.why}")
     _say(f"{'allowed' if explanation.allowed else 'refused'}: {explanation.reason}")
-    if explanation.effective is not None:
-        for name, value in explanation.effective.model_dump().items():
+    if explanation.grant is not None:
+        for name, value in explanation.grant.model_dump().items():
             _say(f"  {name}: {json.dumps(value)}")
 
 

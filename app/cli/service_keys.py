@@ -1,4 +1,4 @@
-"""broker api-keys ...: the credentials of your own backends, from their making to their end."""
+"""broker service-keys ...: the credentials of your own backends, from their making to their end."""
 
 import asyncio
 import json
@@ -13,7 +13,8 @@ import typer
 from rich.table import Table
 
 from app.cli.opener import configured_secrets, err, out
-from app.db.database import Database, open_engine
+from app.db.database import Database
+from app.db.engine import open_engine
 from app.identity.caller import Scope
 from app.identity.service_keys import keys as api_keys
 from app.logs import configure_logs
@@ -91,7 +92,7 @@ def list_keys(*, as_json: AsJson = False) -> None:
 
 @keys_cli.command("revoke")
 def revoke_key(
-    key_id: Annotated[str, typer.Argument(help="Id of the key, as `broker api-keys list` shows it.")],
+    key_id: Annotated[str, typer.Argument(help="Id of the key, as `broker service-keys list` shows it.")],
 ) -> None:
     """End a service key at once."""
 
@@ -100,7 +101,7 @@ def revoke_key(
             return await api_keys.revoke_key(connection, key_id, datetime.now(UTC))
 
     if not _with_database(revoke):
-        err.print("no active key has this id; see `broker api-keys list`", style="bold red")
+        err.print("no active key has this id; see `broker service-keys list`", style="bold red")
         sys.exit(_EXIT_FAILURE)
     err.print("revoked")
 

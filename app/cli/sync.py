@@ -19,7 +19,7 @@ _EXIT_BUSY = 4
 
 MaxRemoval = Annotated[
     float | None,
-    typer.Option("--max-removal-percent", min=0, max=100, help="Let the brake allow this much, this once."),
+    typer.Option("--max-removal-percent", min=0, max=100, help="Let the removal limit allow this much, this once."),
 ]
 
 

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.connect_sessions.tables import connect_sessions, owners
-from app.db.database import upsert
+from app.db.tables import upsert
 from app.linked_accounts.changes import Kind
 from app.linked_accounts.tables import account_events, linked_accounts
 
@@ -27,7 +27,7 @@ class Session:
     id: str
     owner_id: str
     requested_by: str
-    door: str
+    channel: str
     mode: Mode
     status: str
     provider: str | None
@@ -150,7 +150,7 @@ async def _edited_account(connection: AsyncConnection, session: Session) -> str 
     return str(found) if found is not None else None
 
 
-async def resolve(
+async def record_end(
     connection: AsyncConnection, session_id: str, *, status: str, account_id: str | None, now: datetime
 ) -> None:
     """End a pending session; one that has ended already stays as it is."""

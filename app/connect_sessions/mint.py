@@ -19,12 +19,11 @@ from app.connect_sessions.quotas import lock_owner, require_room_for_account, re
 from app.db.database import Database
 from app.errors import AppError, FieldError, Forbidden, NotFound, Unprocessable
 from app.linked_accounts import due
-from app.linked_accounts.confirm import possible_account_id
 from app.linked_accounts.store import LinkedAccount, get_for_owner, list_for_owner
 from app.metrics import Metrics
-from app.policy.rules import Asked, Door, Effective, Policy, decide
+from app.policy.rules import Channel, Grant, Policy, Request, decide
 from app.stackone.client import AccountGone, StackOneClient
-from app.stackone.models import ConnectSession, ConnectSessionRequest
+from app.stackone.models import ConnectSession, ConnectSessionRequest, possible_account_id
 
 logger = structlog.get_logger(__name__)
 
@@ -65,7 +64,7 @@ class _Plan:
 
     target: LinkedAccount | None
     provider: str | None
-    effective: Effective
+    grant: Grant
     rule: str | None
 
 
@@ -81,36 +80,38 @@ class Minter:
     metrics: Metrics
     new_id: Callable[[str], str]
 
-    async def mint(self, wish: ConnectSessionRequest, owner: Owner, *, door: Door, expires_in: int) -> MintedSession:
+    async def mint(
+        self, wish: ConnectSessionRequest, owner: Owner, *, channel: Channel, expires_in: int
+    ) -> MintedSession:
         """Open a session for `owner`; `expires_in` is in seconds, and policy may shorten it.
 
         Raises NotFound if `wish.account_id` is not an account of the owner, in our store and at StackOne alike;
         Forbidden if policy does not allow the wish; TooManyRequests if the owner has too many sessions open;
         Unavailable or UpstreamRejected as StackOne answers.
         """
-        plan = await self._plan(wish, owner, door, expires_in)
+        plan = await self._plan(wish, owner, channel, expires_in)
         session_id = self.new_id("cs")
         started = self.clock.now()
-        expires_at = started + timedelta(seconds=plan.effective.expires_in)
+        expires_at = started + timedelta(seconds=plan.grant.expires_in)
         wish = replace(
             wish,
             origin_owner_id=owner.owner_id,
             origin_username=owner.username,
             account_id=plan.target.account_id if plan.target else None,
             provider=plan.provider,
-            categories=plan.effective.categories,
+            categories=plan.grant.categories,
             # It is irrelevant in an edit session, and StackOne's default otherwise.
-            multiple=True if plan.effective.multiple and plan.target is None else None,
-            expires_in=plan.effective.expires_in,
+            multiple=True if plan.grant.multiple and plan.target is None else None,
+            expires_in=plan.grant.expires_in,
         )
-        wish = await self._write_down(session_id, wish, plan, owner, door, started, expires_at)
+        wish = await self._write_down(session_id, wish, plan, owner, channel, started, expires_at)
         session = await self._open_at_stackone(session_id, wish)
         mode: Mode = "edit" if plan.target else "create"
-        self.metrics.sessions.labels(door, mode).inc()
+        self.metrics.sessions.labels(channel, mode).inc()
         logger.info(
             "connect_session_minted",
             session_id=session_id,
-            door=door,
+            channel=channel,
             mode=mode,
             actor=owner.requested_by,
             rule=plan.rule,
@@ -120,20 +121,20 @@ class Minter:
             token=session.token,
             auth_link_url=session.auth_link_url,
             expires_at=expires_at,
-            expires_in=plan.effective.expires_in,
+            expires_in=plan.grant.expires_in,
             mode=mode,
             account_id=wish.account_id,
             provider=wish.provider,
             owner_name=wish.origin_owner_name,
         )
 
-    async def _plan(self, wish: ConnectSessionRequest, owner: Owner, door: Door, expires_in: int) -> _Plan:
+    async def _plan(self, wish: ConnectSessionRequest, owner: Owner, channel: Channel, expires_in: int) -> _Plan:
         """Find the account that this has to be an edit session for, if any, and have policy decide."""
         candidates = await self._candidates(wish, owner)
         provider = candidates[0].provider if wish.account_id is not None else wish.provider
-        asked = Asked(
+        asked = Request(
             owner_id=owner.owner_id,
-            door=door,
+            channel=channel,
             expires_in=expires_in,
             provider=provider,
             categories=wish.categories,
@@ -143,25 +144,25 @@ class Minter:
             has_account=bool(candidates),
             claims=owner.claims,
         )
-        effective, rule = self._decided(asked)
-        if effective.multiple or not candidates:
-            return _Plan(None, provider, effective, rule)
+        grant, rule = self._decided(asked)
+        if grant.multiple or not candidates:
+            return _Plan(None, provider, grant, rule)
         for account in candidates[:_ACCOUNTS_TRIED]:
             if await self._is_owners_upstream(account.account_id, owner):
-                return _Plan(account, provider, effective, rule)
+                return _Plan(account, provider, grant, rule)
         if wish.account_id is not None:
             raise NotFound
         # What looked like a repair would link something new.
-        effective, rule = self._decided(replace(asked, has_account=False))
-        return _Plan(None, provider, effective, rule)
+        grant, rule = self._decided(replace(asked, has_account=False))
+        return _Plan(None, provider, grant, rule)
 
-    def _decided(self, asked: Asked) -> tuple[Effective, str | None]:
+    def _decided(self, asked: Request) -> tuple[Grant, str | None]:
         decision = decide(self.policy, asked)
-        if decision.effective is None:
+        if decision.grant is None:
             self.metrics.policy_refusals.labels(decision.rule or "").inc()
-            logger.info("policy_refused", rule=decision.rule, door=asked.door, owner_id=asked.owner_id)
+            logger.info("policy_refused", rule=decision.rule, channel=asked.channel, owner_id=asked.owner_id)
             raise Forbidden(decision.reason)
-        return decision.effective, decision.rule
+        return decision.grant, decision.rule
 
     async def _candidates(self, wish: ConnectSessionRequest, owner: Owner) -> Sequence[LinkedAccount]:
         """Return the account that is named, or else the owner's accounts of the provider, the best to edit first."""
@@ -204,12 +205,12 @@ class Minter:
         wish: ConnectSessionRequest,
         plan: _Plan,
         owner: Owner,
-        door: Door,
+        channel: Channel,
         started: datetime,
         expires_at: datetime,
     ) -> ConnectSessionRequest:
-        """Pin the owner's name, hold the caps and write the session down, all or nothing; return the complete wish."""
-        most_accounts = plan.effective.max_accounts_per_provider
+        """Pin the owner's name, hold the quotas, write the session down, all or nothing; return the whole request."""
+        most_accounts = plan.grant.max_accounts_per_provider
         async with self.database.transaction() as connection:
             name = await ledger.pin_owner_name(
                 connection, owner.owner_id, owner.owner_name, actor=owner.requested_by, now=started
@@ -232,7 +233,7 @@ class Minter:
                     "id": session_id,
                     "owner_id": owner.owner_id,
                     "requested_by": owner.requested_by,
-                    "door": door,
+                    "channel": channel,
                     "mode": "edit" if plan.target else "create",
                     "status": "minting",
                     "provider": wish.provider,

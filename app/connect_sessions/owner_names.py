@@ -10,7 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.clock import Clock
 from app.connect_sessions.quotas import count_live_sessions, lock_owner
 from app.connect_sessions.tables import owners
-from app.db.database import Database, upsert
+from app.db.database import Database
+from app.db.tables import upsert
 from app.linked_accounts.store import LinkedAccount, list_for_owner
 
 logger = structlog.get_logger(__name__)

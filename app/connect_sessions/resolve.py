@@ -1,7 +1,7 @@
-"""Settling sessions: pending becomes linked or expired by whatever news there is, whoever asks first.
+"""Resolving sessions: pending becomes linked or expired by whatever news there is, whoever asks first.
 
-A page that polls settles its own session; for pages that never come back, the upkeep settles what the change feed has
-news about and what has ended.
+A page that polls resolves its own session; for pages that never come back, housekeeping resolves what the change feed
+has news about and what has ended.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ _S = connect_sessions.c
 _OPEN = ("pending", "minting")
 
 
-async def settle(connection: AsyncConnection, session: Session, now: datetime) -> Session:
+async def resolve(connection: AsyncConnection, session: Session, now: datetime) -> Session:
     """Return the session as it stands now, and write its end down.
 
     An ended session shows as expired at once, but that is written down only after a grace: an account that was linked
@@ -29,30 +29,30 @@ async def settle(connection: AsyncConnection, session: Session, now: datetime) -
         return session
     account_id = await ledger.find_linked_account(connection, session)
     if account_id is not None:
-        await ledger.resolve(connection, session.id, status="linked", account_id=account_id, now=now)
+        await ledger.record_end(connection, session.id, status="linked", account_id=account_id, now=now)
         return replace(session, status="linked", linked_account_id=account_id)
     if session.expires_at > now:
         return replace(session, status="pending")
     if session.expires_at + ledger.GRACE <= now:
-        await ledger.resolve(connection, session.id, status="expired", account_id=None, now=now)
+        await ledger.record_end(connection, session.id, status="expired", account_id=None, now=now)
     return replace(session, status="expired")
 
 
-async def settle_open_sessions(connection: AsyncConnection, owner_ids: Sequence[str], *, now: datetime) -> int:
-    """Settle the open sessions of these owners, oldest first; return how many there were."""
+async def resolve_open_sessions(connection: AsyncConnection, owner_ids: Sequence[str], *, now: datetime) -> int:
+    """Resolve the open sessions of these owners, oldest first; return how many there were."""
     query = ledger.select_sessions().where(_S.status.in_(_OPEN), _S.owner_id.in_(owner_ids)).order_by(_S.created_at)
     sessions = [Session(*row) for row in await connection.execute(query)]
     for session in sessions:
-        await settle(connection, session, now)
+        await resolve(connection, session, now)
     return len(sessions)
 
 
-async def settle_ended_sessions(connection: AsyncConnection, *, now: datetime, limit: int) -> int:
-    """Settle sessions that ended more than a grace ago; return how many there were."""
+async def resolve_ended_sessions(connection: AsyncConnection, *, now: datetime, limit: int) -> int:
+    """Resolve sessions that ended more than a grace ago; return how many there were."""
     query = ledger.select_sessions().where(_S.status.in_(_OPEN), _S.expires_at <= now - ledger.GRACE)
     rows = (await connection.execute(query.order_by(_S.expires_at).limit(limit))).all()
     for row in rows:
-        await settle(connection, Session(*row), now)
+        await resolve(connection, Session(*row), now)
     return len(rows)
 
 

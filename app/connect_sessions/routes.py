@@ -2,18 +2,18 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends
 
 from app.connect_sessions import ledger
 from app.connect_sessions.mint import MintedSession, Minter, Owner
-from app.connect_sessions.owner_names import pin_owner
-from app.connect_sessions.resolve import settle
+from app.connect_sessions.poll import poll_session
+from app.connect_sessions.resolve import resolve
 from app.connect_sessions.schemas import (
     AuthLink,
-    OwnerName,
     OwnerSessionRequest,
     OwnerSessionToken,
-    PinnedName,
+    PolledSession,
+    SessionPoll,
     SessionRequest,
     SessionStatus,
     SessionToken,
@@ -24,27 +24,14 @@ from app.http.problems import documented
 from app.identity.caller import EndUser, Scope, Service
 from app.inputs import OwnerId, ShortText
 from app.limits import Rate
-from app.policy.rules import Door, Policy, consider, decide
-from app.policy.schemas import ExplainRequest, Explanation
+from app.policy.rules import Channel
 from app.runtime import Runtime
 from app.stackone.models import ConnectSessionRequest
 
 browser = APIRouter(prefix="/v1/connect-sessions", tags=["browser"])
 service = APIRouter(prefix="/v1/owners/{owner_id}", tags=["service"])
-policies = APIRouter(prefix="/v1/policy", tags=["service"])
 
 SessionWriter = Annotated[Service, Depends(requires(Scope.SESSIONS_WRITE))]
-PolicyReader = Annotated[Service, Depends(requires(Scope.POLICY_READ))]
-OwnerWriter = Annotated[Service, Depends(requires(Scope.OWNERS_WRITE))]
-
-
-def _policy(request: Request) -> Policy:
-    policy = request.app.state.policy
-    assert isinstance(policy, Policy)  # noqa: S101  set when the app is built
-    return policy
-
-
-PolicyDep = Annotated[Policy, Depends(_policy)]
 
 
 async def _minting_user(user: EndUserDep, runtime: RuntimeDep) -> EndUser:
@@ -62,11 +49,11 @@ MintingUser = Annotated[EndUser, Depends(_minting_user)]
 MintingService = Annotated[Service, Depends(_minting_service)]
 
 
-def _minter(runtime: Runtime, policy: Policy) -> Minter:
+def _minter(runtime: Runtime) -> Minter:
     return Minter(
         database=runtime.database,
         stackone=runtime.stackone,
-        policy=policy,
+        policy=runtime.policy,
         live_sessions_per_owner=runtime.settings.limits.live_sessions_per_owner,
         clock=runtime.clock,
         metrics=runtime.metrics,
@@ -95,12 +82,12 @@ def _wish(body: SessionRequest) -> ConnectSessionRequest:
     responses=documented(401, 403, 404, 413, 422, 429, 502, 503),
 )
 async def open_own_session(  # noqa: D103
-    user: MintingUser, runtime: RuntimeDep, policy: PolicyDep, body: SessionRequest | None = None
+    user: MintingUser, runtime: RuntimeDep, body: SessionRequest | None = None
 ) -> SessionToken:
-    minted = await _minter(runtime, policy).mint(
+    minted = await _minter(runtime).mint(
         _wish(body or SessionRequest()),
         Owner(user.owner_id, user.owner_name, user.username, user.actor, user.claims),
-        door="browser",
+        channel="browser",
         expires_in=runtime.settings.sessions.expires_in_seconds,
     )
     return SessionToken(
@@ -145,11 +132,10 @@ async def open_owner_session(  # noqa: D103
     owner_id: OwnerId,
     caller: MintingService,
     runtime: RuntimeDep,
-    policy: PolicyDep,
     body: OwnerSessionRequest | None = None,
 ) -> OwnerSessionToken:
     lifetime = runtime.settings.sessions.expires_in_seconds
-    minted = await _mint_for_owner(runtime, policy, caller, owner_id, body, "service", lifetime)
+    minted = await _mint_for_owner(runtime, caller, owner_id, body, "service", lifetime)
     return OwnerSessionToken(
         id=minted.id,
         token=minted.token.get_secret_value(),
@@ -174,11 +160,10 @@ async def make_auth_link(  # noqa: D103
     owner_id: OwnerId,
     caller: MintingService,
     runtime: RuntimeDep,
-    policy: PolicyDep,
     body: OwnerSessionRequest | None = None,
 ) -> AuthLink:
     lifetime = runtime.settings.sessions.auth_link_expires_in_seconds
-    minted = await _mint_for_owner(runtime, policy, caller, owner_id, body, "auth_link", lifetime)
+    minted = await _mint_for_owner(runtime, caller, owner_id, body, "auth_link", lifetime)
     return AuthLink(
         id=minted.id,
         auth_link_url=minted.auth_link_url.get_secret_value(),
@@ -194,11 +179,10 @@ async def make_auth_link(  # noqa: D103
 
 async def _mint_for_owner(
     runtime: Runtime,
-    policy: Policy,
     caller: Service,
     owner_id: str,
     body: OwnerSessionRequest | None,
-    door: Door,
+    channel: Channel,
     default_lifetime: int,
 ) -> MintedSession:
     asked = body or OwnerSessionRequest()
@@ -212,44 +196,11 @@ async def _mint_for_owner(
     )
     owner = Owner(owner_id, asked.origin_owner_name or owner_id, asked.origin_username, caller.actor)
     expires_in = asked.expires_in or default_lifetime
-    return await _minter(runtime, policy).mint(wish, owner, door=door, expires_in=expires_in)
-
-
-@service.put(
-    "/name",
-    summary="Pin another name for an owner: what StackOne will know it by from now on",
-    responses=documented(401, 403, 413, 422, 429, 503),
-)
-async def pin_owner_name(  # noqa: D103
-    owner_id: OwnerId, caller: OwnerWriter, runtime: RuntimeDep, body: OwnerName
-) -> PinnedName:
-    pin = await pin_owner(
-        owner_id,
-        body.name,
-        actor=caller.actor,
-        dry_run=body.dry_run,
-        database=runtime.database,
-        clock=runtime.clock,
-    )
-    return PinnedName.of(pin)
-
-
-@policies.post(
-    "/explain",
-    summary="Ask what policy makes of a wish: which rule decides, and why",
-    responses=documented(401, 403, 413, 422, 429, 503),
-)
-async def explain_policy(  # noqa: D103
-    body: ExplainRequest, caller: PolicyReader, policy: PolicyDep, runtime: RuntimeDep
-) -> Explanation:
-    # A key that is limited to some owners must not find out what is allowed to others.
-    caller.require(Scope.POLICY_READ, body.owner_id)
-    asked = body.asked(runtime.settings.sessions)
-    return Explanation.of(decide(policy, asked), consider(policy, asked))
+    return await _minter(runtime).mint(wish, owner, channel=channel, expires_in=expires_in)
 
 
 async def _status(runtime: Runtime, owner_id: str, session_id: str) -> SessionStatus:
-    """Say how a session stands, settling it if there is news.
+    """Say how a session stands, resolving it if there is news.
 
     Raises NotFound alike for an unknown session and for somebody else's.
     """
@@ -257,4 +208,16 @@ async def _status(runtime: Runtime, owner_id: str, session_id: str) -> SessionSt
         session = await ledger.get_session(connection, owner_id, session_id)
         if session is None:
             raise NotFound
-        return SessionStatus.of(await settle(connection, session, runtime.clock.now()))
+        return SessionStatus.of(await resolve(connection, session, runtime.clock.now()))
+
+
+@browser.post(
+    "/{session_id}/poll",
+    summary="Have StackOne asked how a session of yours stands; the token is used for this and kept nowhere",
+    responses=documented(401, 404, 413, 422, 429, 502, 503),
+)
+async def poll_own_session(  # noqa: D103
+    session_id: ShortText, body: SessionPoll, user: EndUserDep, runtime: RuntimeDep
+) -> PolledSession:
+    session, attempt = await poll_session(runtime, user, session_id, body.token.get_secret_value())
+    return PolledSession(**SessionStatus.of(session).model_dump(), attempt=attempt)

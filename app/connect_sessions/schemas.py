@@ -1,42 +1,13 @@
 """The JSON of connect sessions."""
 
-import json
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from app.connect_sessions.ledger import Session
-from app.connect_sessions.owner_names import Pin
-from app.inputs import AccountIdText, ProviderKey, ShortText, storable
+from app.inputs import LONGEST_LIFE, SHORTEST_LIFE, AccountIdText, Body, Metadata, ProviderKey, ShortText, storable
 from app.stackone.models import Category, SessionType
-
-_LARGEST_METADATA_BYTES = 4096
-SHORTEST_LIFE, LONGEST_LIFE = 60, 2_592_000
-
-
-def _bounded_metadata(value: dict[str, Any]) -> dict[str, Any]:
-    try:
-        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
-    except (ValueError, RecursionError):
-        message = "must be plain JSON"
-        raise ValueError(message) from None
-    # What JSON has escapes for (NUL is one) is spelled with them here; all else stands as it is.
-    storable(text)
-    if "\\u0000" in text or len(text.encode()) > _LARGEST_METADATA_BYTES:
-        message = f"must be at most {_LARGEST_METADATA_BYTES} bytes of JSON without NUL"
-        raise ValueError(message)
-    return value
-
-
-Metadata = Annotated[dict[str, Any], AfterValidator(_bounded_metadata)]
-
-
-class Body(BaseModel):
-    """What may come in."""
-
-    # Unknown fields are refused, not dropped: whoever sends origin_owner_id must learn that it counts for nothing.
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
 
 class SessionRequest(Body):
@@ -135,7 +106,7 @@ class SessionStatus(BaseModel):
 
     @classmethod
     def of(cls, session: Session) -> Self:
-        """Show a settled session."""
+        """Show a resolved session."""
         return cls.model_validate(
             {
                 **{name: getattr(session, name) for name in cls.model_fields},
@@ -144,44 +115,22 @@ class SessionStatus(BaseModel):
         )
 
 
-class OwnerName(Body):
-    """A name to pin."""
-
-    name: ShortText = Field(description="The name that StackOne shall know the owner by.")
-    dry_run: bool = Field(default=False, description="Only say what it would do.")
+def _storable_secret(secret: SecretStr) -> SecretStr:
+    storable(secret.get_secret_value())
+    return secret
 
 
-class NamedAccount(BaseModel):
-    """An account and the name it was linked under."""
+class SessionPoll(BaseModel):
+    """The session's own token, as minting returned it."""
 
-    account_id: str
-    provider: str | None
-    owner_name: str | None
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    token: Annotated[SecretStr, Field(min_length=1, max_length=4096), AfterValidator(_storable_secret)]
 
 
-class PinnedName(BaseModel):
-    """What pinning a name did, or would do."""
+class PolledSession(SessionStatus):
+    """How a session stands, with StackOne's word on its OAuth attempt."""
 
-    owner_id: str
-    owner_name: str
-    previous_name: str | None
-    changed: bool = Field(description="Whether this is another name than before; in a dry run, whether it would be.")
-    dry_run: bool
-    effects: list[str] = Field(description="What it means for accounts and sessions that exist, in words.")
-    accounts_with_other_names: list[NamedAccount]
-
-    @classmethod
-    def of(cls, pin: Pin) -> Self:
-        """Show a Pin."""
-        return cls(
-            owner_id=pin.owner_id,
-            owner_name=pin.name,
-            previous_name=pin.previous_name,
-            changed=pin.changes,
-            dry_run=pin.dry_run,
-            effects=list(pin.effects()),
-            accounts_with_other_names=[
-                NamedAccount(account_id=account.account_id, provider=account.provider, owner_name=account.owner_name)
-                for account in pin.accounts_with_other_names
-            ],
-        )
+    attempt: str | None = Field(
+        description="pending, authenticated, error, cancelled or expired; null where there was no OAuth attempt."
+    )

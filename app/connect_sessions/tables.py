@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-from app.db.database import Json, UtcDateTime, metadata
+from app.db.tables import Json, UtcDateTime, metadata
 
 _ID = sa.String(255)
 # A kind and a subject, "user:<sub>": longer than the subject alone may be.
@@ -23,7 +23,7 @@ connect_sessions = sa.Table(
     sa.Column("id", sa.String(64), primary_key=True),
     sa.Column("owner_id", _ID, nullable=False),
     sa.Column("requested_by", _ACTOR, nullable=False),
-    sa.Column("door", sa.String(16), nullable=False, comment="browser, service or auth_link"),
+    sa.Column("door", sa.String(16), nullable=False, key="channel", comment="browser, service or auth_link"),
     sa.Column("mode", sa.String(16), nullable=False, comment="create or edit"),
     sa.Column("status", sa.String(16), nullable=False, comment="minting, pending, linked, expired or failed"),
     sa.Column("provider", sa.Text),

@@ -14,7 +14,8 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.database import Database, metadata, upsert
+from app.db.database import Database
+from app.db.tables import metadata, upsert
 from app.errors import AppError, Unavailable
 
 logger = structlog.get_logger(__name__)

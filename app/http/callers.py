@@ -1,4 +1,4 @@
-"""What a route may ask for: a verified caller of one door, and the Runtime."""
+"""What a route may ask for: a verified caller of one channel, and the Runtime."""
 
 import ipaddress
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -59,7 +59,7 @@ def _address(request: Request) -> str:
 
 
 @asynccontextmanager
-async def _refusals_counted(door: str, request: Request, runtime: Runtime) -> AsyncIterator[None]:
+async def _refusals_counted(channel: str, request: Request, runtime: Runtime) -> AsyncIterator[None]:
     """Count refused credentials by address, and turn an address away that has sent too many before any is looked at.
 
     Requests without a credential do not count: they cost nothing, and a foreign page can make anybody's browser send
@@ -70,7 +70,7 @@ async def _refusals_counted(door: str, request: Request, runtime: Runtime) -> As
     try:
         yield
     except Unauthenticated as error:
-        runtime.metrics.authentication.labels(door).inc()
+        runtime.metrics.authentication.labels(channel).inc()
         if error.challenge_error is not None:
             await runtime.limiter.take(Rate.UNAUTHENTICATED_PER_ADDRESS, address)
         raise

@@ -38,7 +38,7 @@ async def readyz(runtime: RuntimeDep, response: Response) -> Health:  # noqa: D1
         checks["database"] = "cannot be reached"
         checks["schema"] = "unknown"
     issuers = runtime.authenticator.issuers_status()
-    # Not a reason to be taken out of rotation: the webhook and the service door work without any issuer, and keys are
+    # Not a reason to be taken out of rotation: the webhook and the service routes work without any issuer, and keys are
     # fetched when the first token comes.
     if issuers and not any(issuer.has_keys for issuer in issuers):
         checks["identity"] = "no issuer has given its keys yet; they are fetched at the next sign-in"

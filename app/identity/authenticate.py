@@ -1,4 +1,4 @@
-"""The doors: which credential is looked at, and by whom it is checked.
+"""The channels: which credential is looked at, and by whom it is checked.
 
 One credential, one verifier, chosen by what the credential says about itself and never tried in turn. An Authorization
 header decides alone: where there is one, good or bad, the cookie is not looked at (RFC 10017 section 6.1.3.3: a page of
@@ -11,8 +11,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-import httpx2
-
 from app.clock import Clock
 from app.db.database import Database
 from app.errors import InvalidRequest, Unauthenticated
@@ -24,6 +22,7 @@ from app.identity.service_keys.keys import KEY_PREFIX
 from app.identity.tokens.end_users import UserIssuer
 from app.identity.tokens.issuers import IssuerStatus, TrustedIssuers, open_issuers
 from app.identity.tokens.machines import MachineIssuer
+from app.identity.tokens.oidc import Transport
 from app.identity.tokens.unverified import MAXIMUM_TOKEN_LENGTH, UnverifiedToken, peek
 from app.settings import CookieSettings, IdentitySettings, ServiceKeySettings
 
@@ -44,7 +43,7 @@ class Credentials:
 
 
 class Authenticator:
-    """Turns credentials into callers. Every failure is the same 401, but for what the caller can mend or await."""
+    """Turns credentials into callers. Every failure is the same 401, but for what the caller can fix or await."""
 
     def __init__(
         self,
@@ -68,7 +67,7 @@ class Authenticator:
         return self._cookie.csrf_header if self._cookie else None
 
     async def end_user(self, credentials: Credentials) -> EndUser:
-        """Return who is at the browser door.
+        """Return who is at the browser channel.
 
         Raises Unauthenticated, InvalidRequest (two credentials), CsrfRefused, or Unavailable (issuer away).
         """
@@ -77,13 +76,13 @@ class Authenticator:
             reason = "no credential"
             raise Unauthenticated(reason, credential_sent=False)
         if text.startswith(KEY_PREFIX):
-            reason = "a service key at the browser door"
+            reason = "a service key at the browser channel"
             raise Refused(reason)
         token = peek(text)
         return await _trusted(self._issuers.users, token).end_user(token, now=self._clock.now().timestamp())
 
     async def service(self, credentials: Credentials) -> Service:
-        """Return which service is at the service door; cookies do not count there.
+        """Return which service is at the service channel; cookies do not count there.
 
         Raises Unauthenticated, InvalidRequest (two credentials), or Unavailable (store or issuer away).
         """
@@ -140,7 +139,7 @@ def _trusted(issuers: Mapping[str, AnyIssuer], token: UnverifiedToken) -> AnyIss
     """Look the issuer up by name; that is all an unverified token is good for."""
     issuer = issuers.get(token.issuer)
     if issuer is None:
-        reason = "the token's issuer is not trusted at this door"
+        reason = "the token's issuer is not trusted at this channel"
         raise Refused(reason)
     return issuer
 
@@ -153,7 +152,7 @@ async def open_authenticator(
     *,
     database: Database,
     clock: Clock,
-    transport: httpx2.AsyncBaseTransport | None = None,
+    transport: Transport | None = None,
 ) -> AsyncIterator[Authenticator]:
     """Put an Authenticator together and own its HTTP client; no issuer is asked before a token (or `warm`) needs it.
 

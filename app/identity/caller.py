@@ -22,7 +22,7 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True)
 class EndUser:
-    """A person whose token was verified; `owner_id` is the only source of "whose data" at the browser door."""
+    """A person whose token was verified; `owner_id` is the only source of "whose data" at the browser channel."""
 
     issuer: str
     subject: str

@@ -1,4 +1,4 @@
-"""The browser door's cookie, and the two checks that keep other sites from using it (CSRF).
+"""The browser channel's cookie, and the two checks that keep other sites from using it (CSRF).
 
 RFC 10017 section 6.1.3.3 and OWASP: a static custom header, which another origin can only send after a CORS preflight
 that we do not grant it, and the browser's own word for where the request comes from. Either alone would do in today's

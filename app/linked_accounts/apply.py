@@ -1,32 +1,33 @@
 """The one way in which what StackOne says becomes what we store.
 
-Confirm, refresh, sweep and disconnect all end here. A reading is an answer of StackOne with the ticket its read drew
-before it started. Rows are created where missing and locked in the order of their ids; what each reading means is then
-decided by a pure function (`decide`) under these rules:
+Confirm, refresh, sweep and disconnect all end here. An observation is what one read of StackOne said, with the
+ticket that the read drew before it started. Missing rows are created and all are locked in the order of their ids; what
+each observation means is then decided by a pure function (`decide`) under these rules:
 
-- a tombstone is final: StackOne does not reuse ids, so a late reading of a deleted account is old news. Only the
+- a tombstone is final: StackOne does not reuse ids, so a late observation of a deleted account is old news. Only the
   tombstone of an account that StackOne never showed (its read side was late) yields to a later read that shows it;
 - a row never moves backwards: first by StackOne's `updated_at`, then by the order of reads. A later read with an older
   `updated_at` is asked again, and believed once it keeps saying so: StackOne's clock may have been set back;
-- a wish to disconnect is its owner's: it ends when the account becomes another owner's;
+- a request to disconnect is its owner's: it ends when the account becomes another owner's;
 - an owner change is recorded for both owners, and loudly.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum
 from typing import Any
 
 import sqlalchemy as sa
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.database import upsert
+from app.db.tables import upsert
 from app.linked_accounts.changes import Change, Kind, Source, append_changes
-from app.linked_accounts.store import REAUTH_STATUSES, LinkedAccount, columns, from_row
+from app.linked_accounts.store import LinkedAccount, columns, from_row
 from app.linked_accounts.tables import linked_accounts
 from app.metrics import Metrics
-from app.stackone.models import Account
+from app.stackone.models import REAUTH_STATUSES, Account
 
 logger = structlog.get_logger(__name__)
 
@@ -37,8 +38,25 @@ _UNKNOWN_404_LIMIT = 3
 _BEHIND_LIMIT = 3
 
 
+class Outcome(Enum):
+    """What became of an observation."""
+
+    APPLIED = "applied"
+    UNCHANGED = "unchanged"
+    GONE = "gone"
+    """StackOne has no such account, and the row is a tombstone now."""
+    RETRY = "retry"
+    """Not found, and too early to bury it."""
+    STALE = "stale"
+    """An older read than the one the row comes from."""
+    BEHIND = "behind"
+    """It shows an older state than the row: StackOne is asked again."""
+    BURIED = "buried"
+    """The row is a tombstone already, and the account is there."""
+
+
 @dataclass(frozen=True)
-class Reading:
+class Observation:
     """What one read of StackOne said about one account; `account` is None where it answered "no such account"."""
 
     account_id: str
@@ -50,10 +68,9 @@ class Reading:
 
 @dataclass(frozen=True)
 class Decision:
-    """What a reading does to a row."""
+    """What an observation does to a row."""
 
-    outcome: str
-    """applied, unchanged, gone, retry (not found yet), stale, behind (ask again) or buried (the row is a tombstone)."""
+    outcome: Outcome
     values: Mapping[str, Any]
     changes: tuple[Change, ...] = ()
 
@@ -63,34 +80,34 @@ class Decision:
         return any(change.kind is Kind.LINKED for change in self.changes)
 
 
-def decide(row: LinkedAccount, reading: Reading, now: datetime) -> Decision:
-    """Say what a reading does to a row. Pure."""
-    account = reading.account
-    is_older_read = row.read_ticket is not None and reading.ticket < row.read_ticket
+def decide(row: LinkedAccount, observation: Observation, now: datetime) -> Decision:
+    """Say what an observation does to a row. Pure."""
+    account = observation.account
+    is_older_read = row.read_ticket is not None and observation.ticket < row.read_ticket
     is_gone = row.deleted_at is not None
     if is_gone and account is None:
-        return Decision("unchanged", {})
+        return Decision(Outcome.UNCHANGED, {})
     if is_gone and row.verified_at is not None and not is_older_read:
-        return Decision("buried", {})
+        return Decision(Outcome.BURIED, {})
     shows_news = account is not None and row.updated_at is not None and account.updated_at > row.updated_at
     if is_older_read and (is_gone or not shows_news):
-        return Decision("stale", {})
+        return Decision(Outcome.STALE, {})
     if account is None:
-        return _decide_gone(row, reading, now)
+        return _decide_gone(row, observation, now)
     is_behind = row.updated_at is not None and account.updated_at < row.updated_at
     if is_behind and row.refresh_attempts < _BEHIND_LIMIT:
-        return Decision("behind", {})
-    return _decide_present(row, account, reading.ticket, now)
+        return Decision(Outcome.BEHIND, {})
+    return _decide_present(row, account, observation.ticket, now)
 
 
-def _decide_gone(row: LinkedAccount, reading: Reading, now: datetime) -> Decision:
+def _decide_gone(row: LinkedAccount, observation: Observation, now: datetime) -> Decision:
     # An event can reach us before StackOne's own read side has the account. A row that no read has ever seen is
     # therefore given a few tries before it is buried, because burial is final.
     if row.verified_at is None and row.disconnect_requested_at is None and row.refresh_attempts < _UNKNOWN_404_LIMIT:
-        return Decision("retry", {})
+        return Decision(Outcome.RETRY, {})
     values = {
         "deleted_at": now,
-        "read_ticket": reading.ticket,
+        "read_ticket": observation.ticket,
         "refresh_due_at": None,
         "claimed_until": None,
         # Personal fields have no use once the account is gone.
@@ -99,13 +116,13 @@ def _decide_gone(row: LinkedAccount, reading: Reading, now: datetime) -> Decisio
         "status_reasons": None,
     }
     if row.verified_at is None:
-        return Decision("gone", values)
+        return Decision(Outcome.GONE, values)
     # Whoever notices first that a disconnected account is gone, it is gone because somebody asked for it.
     by = row.disconnect_requested_by
     unlinked = Change(
         Kind.UNLINKED, row.account_id, row.owner_id, row.provider, cause=(Source.DISCONNECT, by) if by else None
     )
-    return Decision("gone", values, (unlinked,))
+    return Decision(Outcome.GONE, values, (unlinked,))
 
 
 def _decide_present(row: LinkedAccount, account: Account, ticket: int, now: datetime) -> Decision:
@@ -119,7 +136,7 @@ def _decide_present(row: LinkedAccount, account: Account, ticket: int, now: date
     if row.verified_at is None:
         linked = Change(Kind.LINKED, account.id, account.owner_id, account.provider, {"status": account.status})
         values |= _reauth_values(row, account.status, now)
-        return Decision("applied", values, (linked,))
+        return Decision(Outcome.APPLIED, values, (linked,))
     changes: list[Change] = []
     if old["owner_id"] != new["owner_id"]:
         # Each owner is told its own half: who left it for whom is nobody else's business, nor are the names that the
@@ -136,7 +153,7 @@ def _decide_present(row: LinkedAccount, account: Account, ticket: int, now: date
         changes.append(Change(Kind.NEEDS_REAUTH, account.id, account.owner_id, account.provider, why))
     elif "recovered_at" in reauth:
         changes.append(Change(Kind.RECOVERED, account.id, account.owner_id, account.provider))
-    return Decision("applied" if old != new else "unchanged", values | reauth, tuple(changes))
+    return Decision(Outcome.APPLIED if old != new else Outcome.UNCHANGED, values | reauth, tuple(changes))
 
 
 def _upstream_values(account: Account) -> dict[str, Any]:
@@ -166,9 +183,9 @@ def _reauth_values(row: LinkedAccount, status: str, now: datetime) -> dict[str, 
     return {}
 
 
-async def apply_readings(
+async def apply_observations(
     connection: AsyncConnection,
-    readings: Sequence[Reading],
+    observations: Sequence[Observation],
     *,
     source: Source,
     actor: str,
@@ -181,18 +198,18 @@ async def apply_readings(
     Ends its transaction's work: nothing may be written after it. `swept_in` is the sweep whose listing this is.
     Returns the decision for each account id.
     """
-    by_id = {reading.account_id: reading for reading in readings}
+    by_id = {observation.account_id: observation for observation in observations}
     rows = await _lock_rows(connection, by_id)
     decisions: dict[str, Decision] = {}
     updates: list[dict[str, Any]] = []
     changes: list[Change] = []
     seen_again: list[str] = []
     for account_id, row in rows.items():
-        reading = by_id[account_id]
-        decision = decide(row, reading, now)
+        observation = by_id[account_id]
+        decision = decide(row, observation, now)
         decisions[account_id] = decision
-        values = {**decision.values, **_settled(row, reading, decision, now)}
-        if decision.outcome == "unchanged" and decision.values and _only_seen_again(row, values):
+        values = {**decision.values, **_mark_values(row, observation, decision, now)}
+        if decision.outcome is Outcome.UNCHANGED and decision.values and _only_seen_again(row, values):
             seen_again.append(account_id)
         elif values:
             updates.append({"row_id": account_id, **{name: values.get(name, getattr(row, name)) for name in _WRITTEN}})
@@ -201,30 +218,34 @@ async def apply_readings(
     if updates:
         statement = sa.update(linked_accounts).where(_C.account_id == sa.bindparam("row_id"))
         await connection.execute(statement.values({name: sa.bindparam(name) for name in _WRITTEN}), updates)
-    await _mark_seen(connection, readings, seen_again, swept_in, now)
+    await _mark_seen(connection, observations, seen_again, swept_in, now)
     await append_changes(connection, changes, source=source, actor=actor, now=now)
     return decisions
 
 
 def _only_seen_again(row: LinkedAccount, values: Mapping[str, Any]) -> bool:
-    """Tell whether a reading changes nothing but when the row was last confirmed."""
+    """Tell whether an observation changes nothing but when the row was last confirmed."""
     return all(name in {"verified_at", "read_ticket"} or getattr(row, name) == value for name, value in values.items())
 
 
 async def _mark_seen(
-    connection: AsyncConnection, readings: Sequence[Reading], seen_again: list[str], swept_in: int | None, now: datetime
+    connection: AsyncConnection,
+    observations: Sequence[Observation],
+    seen_again: list[str],
+    swept_in: int | None,
+    now: datetime,
 ) -> None:
     """Confirm unchanged rows, and note the sweep, in one statement per batch: most rows of a sweep are of this kind."""
     by_ticket: dict[int, list[str]] = {}
     unchanged = set(seen_again)
-    for reading in readings:
-        if reading.account_id in unchanged:
-            by_ticket.setdefault(reading.ticket, []).append(reading.account_id)
+    for observation in observations:
+        if observation.account_id in unchanged:
+            by_ticket.setdefault(observation.ticket, []).append(observation.account_id)
     mark = {"swept_in": swept_in} if swept_in is not None else {}
     for ticket, ids in by_ticket.items():
         statement = sa.update(linked_accounts).where(_C.account_id.in_(ids))
         await connection.execute(statement.values(verified_at=now, read_ticket=ticket, **mark))
-    others = [reading.account_id for reading in readings if reading.account_id not in unchanged]
+    others = [observation.account_id for observation in observations if observation.account_id not in unchanged]
     if mark and others:
         await connection.execute(sa.update(linked_accounts).where(_C.account_id.in_(others)).values(**mark))
 
@@ -236,7 +257,7 @@ _WRITTEN = (
 )  # fmt: skip
 
 
-async def _lock_rows(connection: AsyncConnection, by_id: Mapping[str, Reading]) -> dict[str, LinkedAccount]:
+async def _lock_rows(connection: AsyncConnection, by_id: Mapping[str, Observation]) -> dict[str, LinkedAccount]:
     """Create missing rows, then lock all of them in one order, so that two batches never wait for each other."""
     ids = sorted(by_id)
     present = [account_id for account_id in ids if by_id[account_id].account is not None]
@@ -248,17 +269,17 @@ async def _lock_rows(connection: AsyncConnection, by_id: Mapping[str, Reading]) 
     return {row.account_id: from_row(row) for row in result}
 
 
-def _settled(row: LinkedAccount, reading: Reading, decision: Decision, now: datetime) -> dict[str, Any]:
+def _mark_values(row: LinkedAccount, observation: Observation, decision: Decision, now: datetime) -> dict[str, Any]:
     """Clear the due mark that this read answers, unless there is more to do for the row."""
-    if reading.marks is None:
+    if observation.marks is None:
         # A read that nobody claimed answers no mark, but it may find that another look is needed.
-        return {"refresh_due_at": now} if decision.outcome == "behind" and row.refresh_due_at is None else {}
-    if decision.outcome in {"retry", "behind"}:
+        return {"refresh_due_at": now} if decision.outcome is Outcome.BEHIND and row.refresh_due_at is None else {}
+    if decision.outcome in {Outcome.RETRY, Outcome.BEHIND}:
         return {}
-    if decision.outcome == "gone" or row.deleted_at is not None:
+    if decision.outcome is Outcome.GONE or row.deleted_at is not None:
         return {"refresh_due_at": None, "refresh_attempts": 0, "claimed_until": None}
     is_leaving = decision.values.get("disconnect_requested_at", row.disconnect_requested_at) is not None
-    is_answered = row.refresh_marks == reading.marks and not is_leaving
+    is_answered = row.refresh_marks == observation.marks and not is_leaving
     return {
         "refresh_due_at": None if is_answered else row.refresh_due_at,
         "refresh_attempts": 0,
@@ -270,5 +291,5 @@ def _report_surprises(row: LinkedAccount, decision: Decision, metrics: Metrics) 
     if any(change.kind is Kind.OWNER_CHANGED for change in decision.changes):
         metrics.owner_changes.inc()
         logger.error("account_owner_changed", account_id=row.account_id)
-    if decision.outcome == "buried":
+    if decision.outcome is Outcome.BURIED:
         logger.error("deleted_account_seen_again", account_id=row.account_id)

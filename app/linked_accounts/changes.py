@@ -9,9 +9,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.database import advance, upsert
+from app.db.counters import advance
 from app.linked_accounts.tables import account_events
 
+_E = account_events.c
 _FEED = "account_events"
 
 
@@ -82,36 +83,8 @@ async def append_changes(
     )
 
 
-async def record_delivery(
-    connection: AsyncConnection,
-    *,
-    digest: bytes,
-    account_id: str,
-    provider: str | None,
-    event: str,
-    now: datetime,
-) -> bool:
-    """Write a webhook delivery down once; return False for one that is already there.
-
-    The digest covers the whole body. Two deliveries that differ only in `sent_at` are two hints: they cost one more
-    read at most, while a digest without it would drop a second change that carries the same event date.
-
-    Whose account the event says it is is left out: StackOne is asked anyway, and an event that comes late (of the very
-    deletions that erased an owner) must not bring the owner back.
-    """
-    statement = upsert(
-        connection,
-        account_events,
-        {
-            "digest": digest,
-            "account_id": account_id,
-            "provider": provider,
-            "kind": Kind.HINT.value,
-            "source": Source.WEBHOOK.value,
-            "actor": "stackone",
-            "at": now,
-            "changes": {"event": event},
-        },
-    ).on_conflict_do_nothing(index_elements=[account_events.c.digest])
-    result = await connection.execute(statement.returning(account_events.c.id))
-    return result.scalar_one_or_none() is not None
+async def forget_hints(connection: AsyncConnection, *, before: datetime, limit: int) -> int:
+    """Remove hints that are older than a moment; changes of the feed are kept. Return how many were removed."""
+    old = sa.select(_E.id).where(_E.position.is_(None), _E.at < before).order_by(_E.at).limit(limit)
+    result = await connection.execute(sa.delete(account_events).where(_E.id.in_(old)))
+    return result.rowcount

@@ -6,12 +6,12 @@ A mark is a hint, not a message: ten hints for one account are one due row and c
 import random
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.database import upsert
+from app.db.claims import backoff, has_passed
+from app.db.tables import upsert
 from app.errors import AppError, Unavailable
 from app.linked_accounts.store import take_read_ticket
 from app.linked_accounts.tables import linked_accounts
@@ -21,7 +21,7 @@ _C = linked_accounts.c
 
 
 @dataclass(frozen=True)
-class Claim:
+class DueAccount:
     """An account that this process is to read: nobody else takes it until the claim runs out."""
 
     account_id: str
@@ -57,19 +57,9 @@ async def mark_due(
     )
 
 
-def has_passed(column: sa.ColumnElement[Any], now: datetime, *, longest: timedelta) -> sa.ColumnElement[bool]:
-    """Tell in SQL whether a time has come that was written as at most `longest` from its writer's now.
-
-    Times much further ahead come from a clock that has since been set back; they count as past, or a row could wait for
-    a date that never comes. Not times that are only a little ahead: replicas' clocks differ, and the claim of one whose
-    clock is a second ahead is no reason to read the same account at once.
-    """
-    return sa.or_(column <= now, column > now + 2 * longest)
-
-
 async def claim_due(
     connection: AsyncConnection, *, now: datetime, claim_for: timedelta, longest_wait: timedelta, limit: int
-) -> list[Claim]:
+) -> list[DueAccount]:
     """Claim up to `limit` due rows of all owners."""
     is_due = has_passed(_C.refresh_due_at, now, longest=longest_wait)
     is_free = sa.or_(_C.claimed_until.is_(None), has_passed(_C.claimed_until, now, longest=claim_for))
@@ -92,7 +82,7 @@ async def claim_due(
     # One ticket for the batch: its reads start after this, and of one account there is one read in it.
     ticket = await take_read_ticket(connection)
     return [
-        Claim(
+        DueAccount(
             row.account_id,
             row.refresh_marks,
             row.refresh_attempts,
@@ -104,30 +94,25 @@ async def claim_due(
     ]
 
 
-async def put_off(connection: AsyncConnection, claim: Claim, *, until: datetime) -> None:
+async def reschedule(connection: AsyncConnection, account: DueAccount, *, until: datetime) -> None:
     """Give a claimed row back to be tried again later; a hint that came in meanwhile keeps it due at once."""
     await connection.execute(
         sa.update(linked_accounts)
-        .where(_C.account_id == claim.account_id, _C.deleted_at.is_(None))
+        .where(_C.account_id == account.account_id, _C.deleted_at.is_(None))
         .values(
             claimed_until=None,
-            refresh_attempts=claim.attempts + 1,
-            refresh_due_at=sa.case((_C.refresh_marks == claim.marks, until), else_=_C.refresh_due_at),
+            refresh_attempts=account.attempts + 1,
+            refresh_due_at=sa.case((_C.refresh_marks == account.marks, until), else_=_C.refresh_due_at),
         )
     )
 
 
-def backoff(attempts: int, *, first: float, longest: float, jitter: random.Random) -> timedelta:
-    """Return how long to wait after `attempts` earlier failures: doubling, capped, and spread over its upper half."""
-    exponent = min(attempts, 30)
-    seconds = min(longest, first * 2**exponent)
-    return timedelta(seconds=seconds * jitter.uniform(0.5, 1.0))
-
-
-def wait_after(claim: Claim, error: AppError | None, *, settings: SyncSettings, jitter: random.Random) -> timedelta:
+def wait_after(
+    account: DueAccount, error: AppError | None, *, settings: SyncSettings, jitter: random.Random
+) -> timedelta:
     """Return how long a claimed row waits for its next try; a neighbour's Retry-After counts, up to the cap."""
     longest = settings.max_backoff_seconds
-    wait = backoff(claim.attempts, first=settings.backoff_seconds, longest=longest, jitter=jitter)
+    wait = backoff(account.attempts, first=settings.backoff_seconds, longest=longest, jitter=jitter)
     if isinstance(error, Unavailable) and error.retry_after is not None:
         return max(wait, timedelta(seconds=min(error.retry_after, longest)))
     return wait

@@ -11,7 +11,7 @@ from app.identity.caller import Scope, Service
 from app.inputs import AccountIdText, OwnerId, ProviderKey, ShortText
 from app.linked_accounts import store
 from app.linked_accounts.confirm import confirm_account
-from app.linked_accounts.disconnect import Disconnector
+from app.linked_accounts.disconnect import disconnect
 from app.linked_accounts.feed import await_feed
 from app.linked_accounts.feed_schemas import EventOut, EventPage
 from app.linked_accounts.schemas import (
@@ -85,15 +85,7 @@ async def get_own_account(  # noqa: D103
 async def confirm_own_account(  # noqa: D103
     account_id: AccountIdText, user: EndUserDep, runtime: RuntimeDep
 ) -> LinkedAccountOut:
-    account = await confirm_account(
-        user,
-        account_id,
-        database=runtime.database,
-        stackone=runtime.stackone,
-        clock=runtime.clock,
-        metrics=runtime.metrics,
-        project_id=runtime.settings.stackone.project_id,
-    )
+    account = await confirm_account(runtime, user, account_id)
     return LinkedAccountOut.of(account)
 
 
@@ -130,14 +122,7 @@ async def disconnect_account(  # noqa: D103
 
 
 async def _disconnect(runtime: Runtime, account_id: str, owner_ids: frozenset[str] | None, actor: str) -> Response:
-    disconnector = Disconnector(
-        database=runtime.database,
-        stackone=runtime.stackone,
-        clock=runtime.clock,
-        metrics=runtime.metrics,
-        settings=runtime.settings.sync,
-    )
-    leaving = await disconnector.disconnect(account_id, owner_ids=owner_ids, actor=actor)
+    leaving = await disconnect(runtime, account_id, owner_ids=owner_ids, actor=actor)
     if leaving is None:
         return Response(status_code=204)
     body = LeavingAccountOut.of(leaving).model_dump_json()

@@ -8,14 +8,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.database import advance
+from app.db.counters import advance
 from app.linked_accounts.tables import linked_accounts
+from app.stackone.models import REAUTH_STATUSES, USABLE_STATUSES
 
 _READS = "account_reads"
-
-# What StackOne's statuses mean to a caller; an unknown status is kept as it is and counts as neither.
-USABLE_STATUSES = frozenset({"active"})
-REAUTH_STATUSES = frozenset({"error", "expired"})
 
 _C = linked_accounts.c
 # An account is shown once StackOne itself has vouched for it and until it is gone or asked to go.

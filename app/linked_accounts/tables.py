@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-from app.db.database import Json, UtcDateTime, metadata
+from app.db.tables import Json, UtcDateTime, metadata
 
 _ID = sa.String(255)
 # A kind and a subject, "user:<sub>": longer than the subject alone may be.

@@ -1,7 +1,7 @@
 """Erasing an owner: its accounts are deleted at StackOne, then everything personal here, and a receipt remains.
 
-The wish is a row, so it outlives the process: whoever does the upkeep carries it on until StackOne has nothing of the
-owner any more. Tombstones and the change feed stay, or late events and late readers would go wrong; in them the
+The request is a row, so it outlives the process: housekeeping carries it on until StackOne has nothing of the owner any
+more. Tombstones and the change feed stay, or late events and late readers would go wrong; in them the
 receipt's id takes the owner's place.
 """
 
@@ -13,15 +13,16 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.connect_sessions.tables import connect_sessions, erasures, owners
-from app.db.database import upsert
+from app.db.leases import Lease, held
+from app.db.tables import upsert
 from app.errors import AppError, NotFound, UpstreamRejected
-from app.linked_accounts.apply import Reading, apply_readings
+from app.linked_accounts.apply import Observation, apply_observations
 from app.linked_accounts.changes import Source
-from app.linked_accounts.disconnect import Disconnector
+from app.linked_accounts.disconnect import disconnect
 from app.linked_accounts.store import take_read_ticket
 from app.owners.traces import erase_traces, living_accounts
 from app.runtime import Runtime
-from app.stackone.budget import Use
+from app.stackone.budget import Priority
 from app.stackone.models import Account
 
 logger = structlog.get_logger(__name__)
@@ -65,15 +66,15 @@ async def erase_owner(runtime: Runtime, owner_id: str, *, actor: str) -> Erasure
     return await carry_on(runtime, Erasure(*row))
 
 
-async def carry_on(runtime: Runtime, erasure: Erasure, *, use: Use = Use.INTERACTIVE) -> Erasure:
+async def carry_on(runtime: Runtime, erasure: Erasure, *, priority: Priority = Priority.INTERACTIVE) -> Erasure:
     """Take an erasure as far as it goes."""
     owner_id = erasure.owner_id
     if owner_id is None:
         return erasure
     try:
-        await _take_in(runtime, owner_id, use)
-        await _disconnect_all(runtime, owner_id, erasure.requested_by, use)
-        left = await _list_upstream(runtime, owner_id, use)
+        await _take_in(runtime, owner_id, priority)
+        await _disconnect_all(runtime, owner_id, erasure.requested_by, priority)
+        left = await _list_upstream(runtime, owner_id, priority)
     except AppError as error:
         logger.warning("erasure_put_off", erasure_id=erasure.id, code=error.code)
         return erasure
@@ -100,17 +101,27 @@ async def pending_erasures(connection: AsyncConnection) -> list[Erasure]:
     return [Erasure(*row) for row in await connection.execute(query)]
 
 
-async def _take_in(runtime: Runtime, owner_id: str, use: Use) -> None:
+async def carry_on_erasures(runtime: Runtime, lease: Lease) -> None:
+    """Take every pending erasure as far as it goes. Raises LeaseLost before one that another replica has taken up."""
+    async with runtime.database.reading() as connection:
+        pending = await pending_erasures(connection)
+    for erasure in pending:
+        async with runtime.database.transaction() as connection:
+            await held(connection, lease)
+        await carry_on(runtime, erasure, priority=Priority.REFRESH)
+
+
+async def _take_in(runtime: Runtime, owner_id: str, priority: Priority) -> None:
     """Store what StackOne has of the owner and the store has not: it must be deleted as well."""
     async with runtime.database.transaction() as connection:
         ticket = await take_read_ticket(connection)
-    accounts = await _list_upstream(runtime, owner_id, use)
-    readings = [Reading(account.id, account, ticket) for account in accounts]
-    for first in range(0, len(readings), _PAGE_SIZE):
+    accounts = await _list_upstream(runtime, owner_id, priority)
+    observations = [Observation(account.id, account, ticket) for account in accounts]
+    for first in range(0, len(observations), _PAGE_SIZE):
         async with runtime.database.transaction() as connection:
-            await apply_readings(
+            await apply_observations(
                 connection,
-                readings[first : first + _PAGE_SIZE],
+                observations[first : first + _PAGE_SIZE],
                 source=Source.DISCONNECT,
                 actor="stackone",
                 now=runtime.clock.now(),
@@ -118,13 +129,15 @@ async def _take_in(runtime: Runtime, owner_id: str, use: Use) -> None:
             )
 
 
-async def _list_upstream(runtime: Runtime, owner_id: str, use: Use) -> list[Account]:
+async def _list_upstream(runtime: Runtime, owner_id: str, priority: Priority) -> list[Account]:
     """Return everything StackOne has of the owner. Raises UpstreamRejected for a listing that does not end."""
     found: dict[str, Account] = {}
     listed: set[str] = set()
     for page in range(_MOST_PAGES):
         try:
-            rows = await runtime.stackone.list_accounts(page=page, page_size=_PAGE_SIZE, owner_id=owner_id, use=use)
+            rows = await runtime.stackone.list_accounts(
+                page=page, page_size=_PAGE_SIZE, owner_id=owner_id, priority=priority
+            )
         except UpstreamRejected:
             # A list that starts at 1 may refuse page 0.
             if page > 0:
@@ -141,19 +154,12 @@ async def _list_upstream(runtime: Runtime, owner_id: str, use: Use) -> list[Acco
     raise UpstreamRejected(message)
 
 
-async def _disconnect_all(runtime: Runtime, owner_id: str, actor: str, use: Use) -> None:
-    disconnector = Disconnector(
-        database=runtime.database,
-        stackone=runtime.stackone,
-        clock=runtime.clock,
-        metrics=runtime.metrics,
-        settings=runtime.settings.sync,
-    )
+async def _disconnect_all(runtime: Runtime, owner_id: str, actor: str, priority: Priority) -> None:
     async with runtime.database.reading() as connection:
         account_ids = await living_accounts(connection, owner_id)
     for account_id in account_ids:
         try:
-            await disconnector.disconnect(account_id, owner_ids=frozenset({owner_id}), actor=actor, use=use)
+            await disconnect(runtime, account_id, owner_ids=frozenset({owner_id}), actor=actor, priority=priority)
         except NotFound:
             continue
 

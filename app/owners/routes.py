@@ -1,39 +1,21 @@
-"""Erasing an owner over HTTP."""
+"""Owners over HTTP: pin a name, erase everything."""
 
-from datetime import datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response
-from pydantic import BaseModel, Field
 
+from app.connect_sessions.owner_names import pin_owner
 from app.errors import NotFound
 from app.http.callers import RuntimeDep, requires
 from app.http.problems import documented
 from app.identity.caller import Scope, Service
 from app.inputs import OwnerId, ShortText
-from app.owners.erasure import Erasure, erase_owner, get_erasure
+from app.owners.erasure import erase_owner, get_erasure
+from app.owners.schemas import ErasureReceipt, OwnerName, PinnedName
 
 service = APIRouter(prefix="/v1", tags=["service"])
 
 OwnerWriter = Annotated[Service, Depends(requires(Scope.OWNERS_WRITE))]
-
-
-class ErasureReceipt(BaseModel):
-    """What became of an erasure. Keep its id: it stands for the owner in what remains."""
-
-    id: str
-    state: Literal["pending", "complete"] = Field(description="pending until StackOne has nothing of the owner left.")
-    requested_by: str
-    requested_at: datetime
-    completed_at: datetime | None
-    accounts: int = Field(description="Accounts whose rows were cleared; each was deleted at StackOne.")
-    sessions: int = Field(description="Connect sessions that were removed.")
-    events: int = Field(description="Entries of the history that were cleared.")
-
-    @classmethod
-    def of(cls, erasure: Erasure) -> Self:
-        """Show a receipt."""
-        return cls.model_validate({name: getattr(erasure, name) for name in cls.model_fields})
 
 
 @service.delete(
@@ -61,3 +43,22 @@ async def get_receipt(  # noqa: D103
     if caller.owner_ids is not None and erasure.requested_by != caller.actor:
         raise NotFound
     return ErasureReceipt.of(erasure)
+
+
+@service.put(
+    "/owners/{owner_id}/name",
+    summary="Pin another name for an owner: what StackOne will know it by from now on",
+    responses=documented(401, 403, 413, 422, 429, 503),
+)
+async def pin_owner_name(  # noqa: D103
+    owner_id: OwnerId, caller: OwnerWriter, runtime: RuntimeDep, body: OwnerName
+) -> PinnedName:
+    pin = await pin_owner(
+        owner_id,
+        body.name,
+        actor=caller.actor,
+        dry_run=body.dry_run,
+        database=runtime.database,
+        clock=runtime.clock,
+    )
+    return PinnedName.of(pin)

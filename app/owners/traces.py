@@ -52,10 +52,3 @@ async def erase_traces(connection: AsyncConnection, owner_id: str, *, stand_in: 
         )
     )
     return Traces(accounts.rowcount, events.rowcount)
-
-
-async def forget_hints(connection: AsyncConnection, *, before: object, limit: int) -> int:
-    """Remove hints that are older than a moment; changes of the feed are kept. Return how many were removed."""
-    old = sa.select(_E.id).where(_E.position.is_(None), _E.at < before).order_by(_E.at).limit(limit)
-    result = await connection.execute(sa.delete(account_events).where(_E.id.in_(old)))
-    return result.rowcount

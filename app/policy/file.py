@@ -8,13 +8,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StringConstraints, ValidationError
 
-from app.policy.rules import Door, Policy, Rule
+from app.policy.rules import Channel, Policy, Rule
 from app.settings import SettingsError
 from app.stackone.models import Category
 
 _LARGEST_FILE_BYTES = 1024 * 1024
 _RULE_HEADER = re.compile(r"""\s*\[\[\s*["']?rule["']?\s*\]\]""")
-_MATCHERS = ("owners", "groups", "claims", "door")
+_MATCHERS = ("owners", "groups", "claims", "channel")
 _PERMISSIONS = (
     "providers",
     "categories",
@@ -40,7 +40,7 @@ class _WrittenRule(BaseModel):
     owners: Texts | None = None
     groups: Texts | None = None
     claims: Annotated[dict[Text, ClaimValues], Field(min_length=1)] | None = None
-    door: Door | Annotated[tuple[Door, ...], Field(min_length=1)] | None = None
+    channel: Channel | Annotated[tuple[Channel, ...], Field(min_length=1)] | None = None
     deny: Literal[True] | None = None
     providers: Texts | None = None
     categories: Annotated[tuple[Category, ...], Field(min_length=1)] | None = None
@@ -203,13 +203,13 @@ def _rule_mistakes(
 def _rule(written: _WrittenRule, groups: Mapping[str, Sequence[str]], line: int | None) -> Rule:
     members = [owner for group in written.groups or () for owner in groups.get(group, ())]
     named = written.owners is not None or written.groups is not None
-    doors: tuple[Door, ...] | None = (written.door,) if isinstance(written.door, str) else written.door
+    channels: tuple[Channel, ...] | None = (written.channel,) if isinstance(written.channel, str) else written.channel
     return Rule(
         name=written.name,
         line=line,
         owners=(*(written.owners or ()), *members) if named else None,
         claims={path: _spelled(value) for path, value in (written.claims or {}).items()},
-        doors=frozenset(doors) if doors is not None else None,
+        channels=frozenset(channels) if channels is not None else None,
         deny=bool(written.deny),
         providers=written.providers or (),
         categories=written.categories or (),

@@ -12,15 +12,15 @@ from typing import Any, Literal
 from app.identity.tokens.claims import meets
 from app.stackone.models import Category
 
-Door = Literal["browser", "service", "auth_link"]
+Channel = Literal["browser", "service", "auth_link"]
 
 
 @dataclass(frozen=True)
-class Asked:
+class Request:
     """What somebody wants to open. `claims` are those of a verified token, and empty for services."""
 
     owner_id: str
-    door: Door
+    channel: Channel
     expires_in: int
     provider: str | None = None
     categories: tuple[Category, ...] | None = None
@@ -32,7 +32,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Effective:
+class Grant:
     """What the session may be: the wish, narrowed by the rule."""
 
     categories: tuple[Category, ...] | None
@@ -43,12 +43,12 @@ class Effective:
 
 @dataclass(frozen=True)
 class Decision:
-    """What policy says and which rule said so; `effective` is there if it is allowed."""
+    """What policy says and which rule said so; `grant` is there if it is allowed."""
 
     allowed: bool
     rule: str | None
     reason: str
-    effective: Effective | None = None
+    grant: Grant | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Rule:
     line: int | None = None
     owners: tuple[str, ...] | None = None
     claims: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
-    doors: frozenset[Door] | None = None
+    channels: frozenset[Channel] | None = None
     deny: bool = False
     providers: tuple[str, ...] = ()
     categories: tuple[Category, ...] = ()
@@ -72,12 +72,12 @@ class Rule:
     @property
     def matches_everybody(self) -> bool:
         """Whether no later rule can ever be reached."""
-        return (self.owners is None or "*" in self.owners) and not self.claims and self.doors is None
+        return (self.owners is None or "*" in self.owners) and not self.claims and self.channels is None
 
-    def why_not(self, asked: Asked) -> str | None:
+    def why_not(self, asked: Request) -> str | None:
         """Say why the rule does not match, or None if it does."""
-        if self.doors is not None and asked.door not in self.doors:
-            return "it is for another door"
+        if self.channels is not None and asked.channel not in self.channels:
+            return "it is for another channel"
         if self.owners is not None and not _fits(self.owners, asked.owner_id):
             return "it is for other owners"
         if self.claims and not meets(asked.claims, self.claims):
@@ -106,14 +106,14 @@ class _Refused(Exception):
     """The rule that matches does not allow it."""
 
 
-def decide(policy: Policy, asked: Asked) -> Decision:
+def decide(policy: Policy, asked: Request) -> Decision:
     """Say whether a wish is allowed, by which rule, why, and with which values."""
     if policy.rules is None:
         return Decision(
             allowed=True,
             rule=None,
             reason="there is no policy file, so everything is allowed",
-            effective=Effective(asked.categories, asked.multiple, asked.expires_in, None),
+            grant=Grant(asked.categories, asked.multiple, asked.expires_in, None),
         )
     for rule in policy.rules:
         if rule.why_not(asked) is None:
@@ -121,10 +121,10 @@ def decide(policy: Policy, asked: Asked) -> Decision:
                 return Decision(True, rule.name, f'rule "{rule.name}" allows it', _narrowed(rule, asked))
             except _Refused as refused:
                 return Decision(False, rule.name, f'rule "{rule.name}" {refused}')
-    return Decision(False, None, "no rule of the policy matches this owner, door and claims")
+    return Decision(False, None, "no rule of the policy matches this owner, channel and claims")
 
 
-def consider(policy: Policy, asked: Asked) -> Sequence[Considered]:
+def consider(policy: Policy, asked: Request) -> Sequence[Considered]:
     """List the rules up to the one that decides, and say of each why it did not match."""
     considered: list[Considered] = []
     for rule in policy.rules or ():
@@ -135,11 +135,11 @@ def consider(policy: Policy, asked: Asked) -> Sequence[Considered]:
     return considered
 
 
-def _narrowed(rule: Rule, asked: Asked) -> Effective:
+def _narrowed(rule: Rule, asked: Request) -> Grant:
     """Lay the rule over the wish. Raises _Refused with what to say after the rule's name."""
     if rule.deny:
         raise _Refused("denies it")
-    if asked.door == "auth_link" and not rule.auth_links:
+    if asked.channel == "auth_link" and not rule.auth_links:
         raise _Refused("does not allow auth links")
     if asked.connector_profile_id is not None and not _fits(rule.connector_profiles, asked.connector_profile_id):
         raise _Refused("does not allow this connector profile; leave it out to use the default one")
@@ -148,10 +148,10 @@ def _narrowed(rule: Rule, asked: Asked) -> Effective:
         raise _Refused("limits the accounts of each provider: name a provider to link a further account")
     lifetime = asked.expires_in if rule.session_lifetime is None else min(asked.expires_in, rule.session_lifetime)
     is_repair = asked.has_account and not multiple
-    return Effective(_offered(rule, asked, is_repair=is_repair), multiple, lifetime, rule.max_accounts_per_provider)
+    return Grant(_offered(rule, asked, is_repair=is_repair), multiple, lifetime, rule.max_accounts_per_provider)
 
 
-def _offered(rule: Rule, asked: Asked, *, is_repair: bool) -> tuple[Category, ...] | None:
+def _offered(rule: Rule, asked: Request, *, is_repair: bool) -> tuple[Category, ...] | None:
     """Return the categories the picker may show; None is all, or that a provider is named."""
     if asked.provider is not None:
         # Only StackOne knows the category of a provider. An account that exists was allowed when it was linked

@@ -5,9 +5,8 @@ from typing import Self
 
 from pydantic import BaseModel, Field
 
-from app.connect_sessions.schemas import LONGEST_LIFE, SHORTEST_LIFE, Body, Metadata
-from app.inputs import OwnerId, ProviderKey, ShortText
-from app.policy.rules import Asked, Considered, Decision, Door
+from app.inputs import LONGEST_LIFE, SHORTEST_LIFE, Body, Metadata, OwnerId, ProviderKey, ShortText
+from app.policy.rules import Channel, Considered, Decision, Request
 from app.settings import SessionSettings
 from app.stackone.models import Category
 
@@ -16,7 +15,7 @@ class ExplainRequest(Body):
     """A wish to ask policy about. Nothing is opened, and neither the store nor StackOne is looked at."""
 
     owner_id: OwnerId
-    door: Door = "browser"
+    channel: Channel = "browser"
     provider: ProviderKey | None = None
     categories: list[Category] | None = Field(default=None, min_length=1, max_length=20)
     connector_profile_id: ShortText | None = None
@@ -25,13 +24,13 @@ class ExplainRequest(Body):
     expires_in: int | None = Field(default=None, ge=SHORTEST_LIFE, le=LONGEST_LIFE)
     claims: Metadata | None = Field(default=None, description="Claims of the user's token; services have none.")
 
-    def asked(self, settings: SessionSettings) -> Asked:
-        """Return the wish, with the lifetime that its door gives where it names none."""
-        is_link = self.door == "auth_link"
+    def asked(self, settings: SessionSettings) -> Request:
+        """Return the wish, with the lifetime that its channel gives where it names none."""
+        is_link = self.channel == "auth_link"
         default = settings.auth_link_expires_in_seconds if is_link else settings.expires_in_seconds
-        return Asked(
+        return Request(
             owner_id=self.owner_id,
-            door=self.door,
+            channel=self.channel,
             expires_in=self.expires_in or default,
             provider=self.provider,
             categories=tuple(self.categories) if self.categories else None,
@@ -51,7 +50,7 @@ class ConsideredRule(BaseModel):
     why: str | None = Field(description="Why it did not match.")
 
 
-class EffectiveSession(BaseModel):
+class GrantOut(BaseModel):
     """What the session could be."""
 
     categories: list[Category] | None = Field(description="What the picker would show; null is everything.")
@@ -66,24 +65,24 @@ class Explanation(BaseModel):
     allowed: bool
     rule: str | None = Field(description="The rule that decided; null: none matched, or there is no policy file.")
     reason: str
-    effective: EffectiveSession | None = Field(description="The wish as narrowed by the rule; null if refused.")
+    grant: GrantOut | None = Field(description="The wish as narrowed by the rule; null if refused.")
     considered: list[ConsideredRule] = Field(description="The rules in order, up to the one that decided.")
 
     @classmethod
     def of(cls, decision: Decision, considered: Sequence[Considered]) -> Self:
         """Show a Decision and the way to it."""
-        effective = decision.effective
+        grant = decision.grant
         return cls(
             allowed=decision.allowed,
             rule=decision.rule,
             reason=decision.reason,
-            effective=EffectiveSession(
-                categories=list(effective.categories) if effective.categories else None,
-                multiple=effective.multiple,
-                expires_in=effective.expires_in,
-                max_accounts_per_provider=effective.max_accounts_per_provider,
+            grant=GrantOut(
+                categories=list(grant.categories) if grant.categories else None,
+                multiple=grant.multiple,
+                expires_in=grant.expires_in,
+                max_accounts_per_provider=grant.max_accounts_per_provider,
             )
-            if effective
+            if grant
             else None,
             considered=[
                 ConsideredRule(rule=entry.rule, line=entry.line, matched=entry.matched, why=entry.why)

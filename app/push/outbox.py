@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.database import upsert
-from app.linked_accounts.due import has_passed
+from app.db.claims import has_passed
+from app.db.tables import upsert
 from app.linked_accounts.feed import last_position, read_feed
 from app.push.tables import push_deliveries, push_destinations
 
@@ -17,7 +17,7 @@ _P = push_destinations.c
 
 
 @dataclass(frozen=True)
-class Parcel:
+class Delivery:
     """One change on its way to one destination."""
 
     destination: str
@@ -66,7 +66,7 @@ async def claim(
     claim_for: timedelta,
     longest_wait: timedelta,
     limit: int,
-) -> list[Parcel]:
+) -> list[Delivery]:
     """Claim due deliveries, of each account at most the first that is pending: order is kept per account."""
     earlier = push_deliveries.alias("earlier")
     chosen = (
@@ -97,19 +97,19 @@ async def claim(
         .values(claimed_until=now + claim_for)
         .returning(_D.destination, _D.position, _D.account_id, _D.attempts)
     )
-    return [Parcel(*row) for row in result]
+    return [Delivery(*row) for row in result]
 
 
-async def taken(connection: AsyncConnection, parcel: Parcel) -> None:
+async def delivered(connection: AsyncConnection, delivery: Delivery) -> None:
     """Remove a delivery that the destination took."""
-    await connection.execute(sa.delete(push_deliveries).where(*_is(parcel)))
+    await connection.execute(sa.delete(push_deliveries).where(*_is(delivery)))
 
 
-async def failed(connection: AsyncConnection, parcel: Parcel, *, failure: str, retry_at: datetime | None) -> None:
+async def failed(connection: AsyncConnection, delivery: Delivery, *, failure: str, retry_at: datetime | None) -> None:
     """Put a delivery off, or set it aside as dead where there is no further try."""
-    values: dict[str, object] = {"attempts": parcel.attempts + 1, "failure": failure, "claimed_until": None}
+    values: dict[str, object] = {"attempts": delivery.attempts + 1, "failure": failure, "claimed_until": None}
     values |= {"due_at": retry_at} if retry_at is not None else {"state": "dead"}
-    await connection.execute(sa.update(push_deliveries).where(*_is(parcel)).values(**values))
+    await connection.execute(sa.update(push_deliveries).where(*_is(delivery)).values(**values))
 
 
 async def replay_dead(connection: AsyncConnection, destination: str, *, now: datetime) -> int:
@@ -154,11 +154,11 @@ async def backlogs(connection: AsyncConnection) -> Sequence[Backlog]:
     return [Backlog(*row) for row in await connection.execute(query)]
 
 
-def _is(parcel: Parcel) -> tuple[sa.ColumnElement[bool], ...]:
+def _is(delivery: Delivery) -> tuple[sa.ColumnElement[bool], ...]:
     # A row whose attempts moved on was claimed by somebody else after our claim had run out.
     return (
-        _D.destination == parcel.destination,
-        _D.position == parcel.position,
-        _D.attempts == parcel.attempts,
+        _D.destination == delivery.destination,
+        _D.position == delivery.position,
+        _D.attempts == delivery.attempts,
         _D.state == "pending",
     )

@@ -49,7 +49,7 @@ def is_public(address: str) -> bool:
     return parsed.is_global and not parsed.is_multicast
 
 
-class Wire:
+class Sender:
     """The HTTP client of the push."""
 
     def __init__(

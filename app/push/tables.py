@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-from app.db.database import UtcDateTime, metadata
+from app.db.tables import UtcDateTime, metadata
 
 push_destinations = sa.Table(
     "push_destinations",

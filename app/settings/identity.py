@@ -82,7 +82,7 @@ class IssuerSettings(Section):
 
 
 class MachineIssuerSettings(IssuerSettings):
-    """An issuer of machine tokens (OAuth client credentials) for the service door."""
+    """An issuer of machine tokens (OAuth client credentials) for the service channel."""
 
     claims: ClaimPaths = Field(
         default=ClaimPaths(owner_id="owner_ids", username="sub"), description="Unused but for the name in logs."
@@ -94,7 +94,7 @@ class MachineIssuerSettings(IssuerSettings):
 
 
 class CookieSettings(Section):
-    """The browser door's second way in: the same JWT in a cookie, defended against CSRF."""
+    """The browser channel's second way in: the same JWT in a cookie, defended against CSRF."""
 
     name: str = Field(
         default="__Host-connect-broker", pattern=r"^__Host-[A-Za-z0-9_-]{1,64}$", description="Name of the cookie."
@@ -111,7 +111,7 @@ class IdentitySettings(Section):
 
     issuers: tuple[IssuerSettings, ...] = Field(min_length=1, description="Issuers of end users' tokens (JSON list).")
     machine_issuers: tuple[MachineIssuerSettings, ...] = Field(
-        default=(), description="Issuers of machine tokens for the service door (JSON list)."
+        default=(), description="Issuers of machine tokens for the service channel (JSON list)."
     )
     cookie: CookieSettings | None = Field(
         default=None, description="Accept the JWT in a cookie too; null ignores cookies."
@@ -140,7 +140,7 @@ class IdentitySettings(Section):
                 if shared and not machine.required_claims:
                     message = (
                         "an issuer of both users' and machines' tokens needs its own audience for machines, or"
-                        " required_claims that only machine tokens have: a user's token must not open the service door"
+                        " required_claims that only machine tokens have: a user's token must not count as a service's"
                     )
                     raise ValueError(message)
         return self

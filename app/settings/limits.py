@@ -21,11 +21,11 @@ class LimitSettings(Section):
     )
     mint_per_user: str = Field(default="60/minute", description="Sessions one user may open.")
     mint_per_owner: str = Field(
-        default="300/minute", description="Sessions that may be opened for one owner, by whichever door."
+        default="300/minute", description="Sessions that may be opened for one owner, by whichever channel."
     )
     requests_per_user: str = Field(default="300/minute", description="Requests one user may make.")
     requests_per_owner: str = Field(
-        default="3000/minute", description="Requests all users of one owner may make at the browser door."
+        default="3000/minute", description="Requests all users of one owner may make at the browser channel."
     )
     requests_per_service: str = Field(default="3000/minute", description="Requests one service credential may make.")
     unauthenticated_per_address: str = Field(

@@ -1,7 +1,7 @@
 """The only reader of the environment.
 
 `load_settings` reports every mistake at once: each section is validated by itself, then asked what in it would be
-unsafe in this environment, so that an operator mends one list instead of restarting once per mistake.
+unsafe in this environment, so that an operator fixes one list instead of restarting once per mistake.
 """
 
 import os
@@ -51,7 +51,7 @@ class Settings(BaseSettings):
     )
 
     environment: Environment = Field(
-        default="production", description="production, or development: loopback only, http neighbours, no real keys."
+        default="production", description="production, or development: loopback only, http externals, no real keys."
     )
     http: HttpSettings = Field(default=HttpSettings())
     metrics: MetricsSettings = Field(default=MetricsSettings())

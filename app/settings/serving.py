@@ -17,7 +17,7 @@ class HttpSettings(Section):
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes any free one.")
     allowed_origins: tuple[str, ...] = Field(
         default=(),
-        description="Origins whose pages may call the browser door (CORS), each spelled in full; no wildcards.",
+        description="Origins whose pages may call the browser channel (CORS), each spelled in full; no wildcards.",
     )
     trusted_proxies: tuple[str, ...] = Field(
         default=(), description="Addresses or networks whose X-Forwarded-For and X-Forwarded-Proto are believed."

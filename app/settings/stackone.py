@@ -83,9 +83,15 @@ class SyncSettings(Section):
         default=3600, ge=0, le=604_800, description="Time between sweeps; 0 turns the timer off."
     )
     sweep_removal_floor: int = Field(
-        default=5, ge=0, le=10_000, description="Missing accounts that never trip the brake, whatever their share."
+        default=5,
+        ge=0,
+        le=10_000,
+        description="Missing accounts that never trip the removal limit, whatever their share.",
     )
     sweep_page_size: int = Field(default=100, ge=1, le=500, description="Accounts asked for in one listing page.")
     sweep_max_removal_percent: float = Field(
-        default=10, ge=0, le=100, description="Share of known accounts a sweep may remove before its brake stops it."
+        default=10,
+        ge=0,
+        le=100,
+        description="Share of known accounts a sweep may remove before its removal limit stops it.",
     )

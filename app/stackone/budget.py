@@ -20,7 +20,7 @@ _WINDOW_SECONDS: Final = 60
 _LONGEST_NAP_SECONDS: Final = 1.0
 
 
-class Use(Enum):
+class Priority(Enum):
     """What a call is for: the share of the budget that may be used up before it, and how long it waits for room."""
 
     INTERACTIVE = ("interactive", 1.0, 0.0)
@@ -66,12 +66,12 @@ class Budget:
         self._taken: deque[float] = deque()
         self._background_from = 0.0
 
-    async def take(self, use: Use) -> None:
+    async def take(self, priority: Priority) -> None:
         """Count one call. Raises BudgetSpent if there is no room for this use."""
         try:
-            await self._take(use)
+            await self._take(priority)
         except BudgetSpent:
-            self._metrics.budget_refusals.labels(use.label).inc()
+            self._metrics.budget_refusals.labels(priority.label).inc()
             raise
 
     async def wait(self, spent: BudgetSpent, waited: float) -> float:
@@ -85,10 +85,10 @@ class Budget:
         """Keep background uses away for a while: StackOne said 429, so somebody else spends from the same budget."""
         self._background_from = max(self._background_from, self._clock.monotonic() + seconds)
 
-    async def _take(self, use: Use) -> None:
-        room = max(1, int(self._per_minute * use.share))
+    async def _take(self, priority: Priority) -> None:
+        room = max(1, int(self._per_minute * priority.share))
         now = self._clock.monotonic()
-        if use is not Use.INTERACTIVE and now < self._background_from:
+        if priority is not Priority.INTERACTIVE and now < self._background_from:
             raise BudgetSpent(self._background_from - now)
         while self._taken and self._taken[0] <= now - _WINDOW_SECONDS:
             self._taken.popleft()

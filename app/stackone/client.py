@@ -25,10 +25,13 @@ from app.clock import Clock
 from app.errors import Unavailable, UpstreamRejected
 from app.metrics import Metrics
 from app.settings import StackOneSettings
-from app.stackone.budget import Budget, BudgetSpent, Use
+from app.stackone.budget import Budget, BudgetSpent, Priority
 from app.stackone.models import Account, AccountPage, AuthenticatedSession, ConnectSession, ConnectSessionRequest
 
 logger = structlog.get_logger(__name__)
+
+# What may stand in for the network: tests hand their own in.
+Transport = httpx2.AsyncBaseTransport
 
 # An old StackOne guide says that requests without a user agent may be refused by its edge.
 _USER_AGENT = "connect-broker"
@@ -67,7 +70,7 @@ class StackOneClient:
         clock: Clock,
         metrics: Metrics,
         budget: Budget | None = None,
-        transport: httpx2.AsyncBaseTransport | None = None,
+        transport: Transport | None = None,
     ) -> None:
         """Open nothing yet; `transport` replaces the wire, and without a `budget` it has one of its own."""
         self._settings = settings
@@ -123,40 +126,40 @@ class StackOneClient:
         )
         return _read(AuthenticatedSession, answer)
 
-    async def get_account(self, account_id: str, *, use: Use = Use.INTERACTIVE) -> Account:
+    async def get_account(self, account_id: str, *, priority: Priority = Priority.INTERACTIVE) -> Account:
         """Read one account. Raises AccountGone when there is none, else as `create_connect_session`."""
         path = f"/accounts/{quote(account_id, safe='')}"
-        account = _read(Account, await self._call("get_account", "GET", path, use=use))
+        account = _read(Account, await self._call("get_account", "GET", path, priority=priority))
         if account.id != account_id:
             message = "StackOne answered with another account than the one asked for"
             raise UpstreamRejected(message)
         return account
 
-    async def delete_account(self, account_id: str, *, use: Use = Use.INTERACTIVE) -> None:
+    async def delete_account(self, account_id: str, *, priority: Priority = Priority.INTERACTIVE) -> None:
         """Delete one account. Raises AccountGone when there is none, else as `create_connect_session`."""
-        await self._call("delete_account", "DELETE", f"/accounts/{quote(account_id, safe='')}", use=use)
+        await self._call("delete_account", "DELETE", f"/accounts/{quote(account_id, safe='')}", priority=priority)
 
     async def list_accounts(
-        self, *, page: int, page_size: int, owner_id: str | None = None, use: Use = Use.INTERACTIVE
+        self, *, page: int, page_size: int, owner_id: str | None = None, priority: Priority = Priority.INTERACTIVE
     ) -> Sequence[Account]:
         """Read one page of all accounts or of an owner's, in either envelope. Raises as `create_connect_session`.
 
         One row that cannot be read fails the page: a listing with holes must not look complete.
         """
-        found = await self.list_page(page=page, page_size=page_size, owner_id=owner_id, use=use)
+        found = await self.list_page(page=page, page_size=page_size, owner_id=owner_id, priority=priority)
         if found.unreadable:
             message = "StackOne's listing of accounts has rows that cannot be read"
             raise UpstreamRejected(message)
         return found.accounts
 
     async def list_page(
-        self, *, page: int, page_size: int, owner_id: str | None = None, use: Use = Use.INTERACTIVE
+        self, *, page: int, page_size: int, owner_id: str | None = None, priority: Priority = Priority.INTERACTIVE
     ) -> AccountPage:
         """Read one page like `list_accounts`, counting the rows that cannot be read: the others are of use even so."""
         query: dict[str, int | str] = {"page": page, "page_size": page_size}
         if owner_id is not None:
             query["origin_owner_id"] = owner_id
-        answer = await self._call("list_accounts", "GET", "/accounts", query=query, use=use)
+        answer = await self._call("list_accounts", "GET", "/accounts", query=query, priority=priority)
         rows = answer.get("data") if isinstance(answer, Mapping) else answer
         if not isinstance(rows, list):
             message = "StackOne's listing of accounts is neither a list nor an object with one"
@@ -175,15 +178,15 @@ class StackOneClient:
         *,
         body: Mapping[str, Any] | None = None,
         query: Mapping[str, int | str] | None = None,
-        use: Use = Use.INTERACTIVE,
+        priority: Priority = Priority.INTERACTIVE,
     ) -> Any:
         """Make one call, once the budget has room for it: whoever waits for an answer is told at once if it has not."""
         waited = 0.0
         while True:
             try:
-                return await self._call_with_retries(operation, method, path, body, query, use)
+                return await self._call_with_retries(operation, method, path, body, query, priority)
             except BudgetSpent as spent:
-                if waited + spent.retry_after > use.patience_seconds:
+                if waited + spent.retry_after > priority.patience_seconds:
                     raise Unavailable(_BUDGET_SPENT, retry_after=spent.retry_after) from spent
                 waited = await self._budget.wait(spent, waited)
 
@@ -194,7 +197,7 @@ class StackOneClient:
         path: str,
         body: Mapping[str, Any] | None,
         query: Mapping[str, int | str] | None,
-        use: Use,
+        priority: Priority,
     ) -> Any:
         """Make one call with its retries, all within the total deadline."""
         deadline = self._clock.monotonic() + self._settings.total_timeout_seconds
@@ -221,7 +224,7 @@ class StackOneClient:
                         # Not inside the breaker: a call that is never made says nothing about StackOne's health.
                         # While that is open no call leaves, so none is counted either.
                         if self._breaker.state is not State.OPEN:
-                            await self._budget.take(use)
+                            await self._budget.take(priority)
                         return await self._breaker.call_async(self._attempt, operation, method, path, body, query)
         except _TransientError as error:
             raise _unavailable(error.retry_after) from error

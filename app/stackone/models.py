@@ -4,6 +4,7 @@ Accounts exist in two spellings (v1 `provider`, `origin_owner_id`; v2 `connector
 (a bare array, `{"data": []}`); ids may be numbers past 2^63 and are always text here.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,6 +12,19 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+
+# What StackOne's statuses mean to a caller; an unknown status is kept as it is and counts as neither.
+USABLE_STATUSES = frozenset({"active"})
+REAUTH_STATUSES = frozenset({"error", "expired"})
+
+# StackOne's ids are digits or nanoids. Anything else cannot exist, so it is not worth a call, and it never gets near
+# the path of one.
+_ACCOUNT_ID = re.compile(r"[A-Za-z0-9_-]{1,255}")
+
+
+def possible_account_id(account_id: str) -> bool:
+    """Tell whether StackOne could have given out this id."""
+    return _ACCOUNT_ID.fullmatch(account_id) is not None
 
 
 class Category(StrEnum):

@@ -41,7 +41,7 @@ def judge_page(page: Page) -> Verdict:
 
 
 @dataclass(frozen=True)
-class Brake:
+class RemovalLimit:
     """How many accounts one sweep may find missing."""
 
     percent: float
@@ -59,7 +59,7 @@ class Brake:
         return suspects <= max(self.floor, known * self.percent / 100)
 
     def advice(self, *, known: int, suspects: int) -> str:
-        """Say why the brake stopped a sweep and how to go on."""
+        """Say why the removal limit stopped a sweep and how to go on."""
         return (
             f"StackOne's listing lacks {suspects} of {known} accounts, more than {self.percent:g} %: nothing was"
             " removed. If they really are gone, run `broker sync --max-removal-percent 100` or POST /v1/sync with"

@@ -7,14 +7,14 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.errors import UpstreamRejected
-from app.linked_accounts.apply import Reading, decide
+from app.linked_accounts.apply import Observation, Outcome, decide
 from app.linked_accounts.store import columns, from_row
 from app.linked_accounts.tables import linked_accounts
 from app.runtime import Runtime
-from app.stackone.budget import Use
+from app.stackone.budget import Priority
 from app.stackone.client import AccountGone
 from app.stackone.models import Account, AccountPage
-from app.sync.plan import Brake, Page, Verdict, judge_page
+from app.sync.plan import Page, RemovalLimit, Verdict, judge_page
 from app.sync.suspects import count_known
 
 _C = linked_accounts.c
@@ -52,7 +52,9 @@ async def dry_run(runtime: Runtime, *, max_removal_percent: float | None, listen
     has_holes = False
     while verdict == "more":
         try:
-            page = await runtime.stackone.list_page(page=number, page_size=settings.sync.sweep_page_size, use=Use.SWEEP)
+            page = await runtime.stackone.list_page(
+                page=number, page_size=settings.sync.sweep_page_size, priority=Priority.SWEEP
+            )
         except UpstreamRejected:
             if number > 0:
                 raise
@@ -68,7 +70,7 @@ async def dry_run(runtime: Runtime, *, max_removal_percent: float | None, listen
     found.complete = verdict == "complete" and not has_holes
     percent = settings.sync.sweep_max_removal_percent if max_removal_percent is None else max_removal_percent
     if found.complete:
-        await _count_removals(runtime, seen, found, Brake(percent, settings.sync.sweep_removal_floor))
+        await _count_removals(runtime, seen, found, RemovalLimit(percent, settings.sync.sweep_removal_floor))
     return found
 
 
@@ -81,12 +83,12 @@ async def _compare(connection: AsyncConnection, runtime: Runtime, accounts: dict
         if row is None:
             found.added += 1
             continue
-        decision = decide(row, Reading(account_id, account, _NOW_TICKET), runtime.clock.now())
+        decision = decide(row, Observation(account_id, account, _NOW_TICKET), runtime.clock.now())
         found.added += decision.is_new
-        found.changed += decision.outcome in {"applied", "behind"} and not decision.is_new
+        found.changed += decision.outcome in {Outcome.APPLIED, Outcome.BEHIND} and not decision.is_new
 
 
-async def _count_removals(runtime: Runtime, seen: set[int], found: DryRun, brake: Brake) -> None:
+async def _count_removals(runtime: Runtime, seen: set[int], found: DryRun, removal_limit: RemovalLimit) -> None:
     missing: list[str] = []
     after = ""
     while True:
@@ -103,13 +105,13 @@ async def _count_removals(runtime: Runtime, seen: set[int], found: DryRun, brake
         after = ids[-1]
         lacking = [account_id for account_id in ids if hash(account_id) not in seen]
         found.suspects += len(lacking)
-        if brake.allows(known=found.known, suspects=found.suspects):
+        if removal_limit.allows(known=found.known, suspects=found.suspects):
             missing.extend(lacking)
-    if not brake.allows(known=found.known, suspects=found.suspects):
-        found.advice = brake.advice(known=found.known, suspects=found.suspects)
+    if not removal_limit.allows(known=found.known, suspects=found.suspects):
+        found.advice = removal_limit.advice(known=found.known, suspects=found.suspects)
         return
     for account_id in missing:
         try:
-            await runtime.stackone.get_account(account_id, use=Use.SWEEP)
+            await runtime.stackone.get_account(account_id, priority=Priority.SWEEP)
         except AccountGone:
             found.removed += 1

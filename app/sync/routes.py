@@ -1,21 +1,26 @@
-"""What StackOne tells us: the webhook. It writes a hint down and answers; it never calls StackOne."""
+"""Synchronisation over HTTP: StackOne's webhook, and sweeps on request."""
 
-import structlog
-from fastapi import APIRouter, Request
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel
 
-from app.errors import Unauthenticated
-from app.http.callers import RuntimeDep
+from app.errors import InsufficientScope, Unauthenticated
+from app.http.callers import RuntimeDep, requires
 from app.http.problems import documented
-from app.linked_accounts import due
-from app.linked_accounts.changes import record_delivery
-from app.linked_accounts.confirm import possible_account_id
-from app.runtime import Runtime
-from app.stackone.webhook import SIGNATURE_HEADER, AccountEvent, Delivery, unwrap
-
-logger = structlog.get_logger(__name__)
+from app.identity.caller import Scope, Service
+from app.linked_accounts.store import count_due_of_all_owners
+from app.stackone.webhook import SIGNATURE_HEADER, unwrap
+from app.sync import runs
+from app.sync.inbox import record_hint
+from app.sync.schemas import SweepAccepted, SweepOut, SweepRequest, SyncStatus
+from app.sync.suspects import count_known
 
 webhook = APIRouter(prefix="/v1/webhooks", tags=["webhook"])
+service = APIRouter(prefix="/v1/sync", tags=["service"])
+
+
+_RUNS_SHOWN = 10
 
 
 class Receipt(BaseModel):
@@ -44,41 +49,52 @@ async def receive_event(request: Request, runtime: RuntimeDep) -> Receipt:  # no
         runtime.metrics.webhooks.labels("refused").inc()
         raise
     runtime.metrics.webhook_secret.labels(str(delivery.secret_position)).inc()
-    outcome = await record_hint(delivery, runtime)
+    outcome = await record_hint(runtime, delivery)
     runtime.metrics.webhooks.labels(outcome).inc()
     return Receipt(outcome=outcome)
 
 
-async def record_hint(delivery: Delivery, runtime: Runtime) -> str:
-    """Write a delivery down once and mark its account due, in one transaction; return accepted, duplicate or ignored.
+async def _sync_writer(caller: Annotated[Service, Depends(requires(Scope.SYNC_WRITE))]) -> Service:
+    if caller.owner_ids is not None:
+        raise InsufficientScope(Scope.SYNC_WRITE, "a sweep covers every owner; this credential is limited to some")
+    return caller
 
-    Whatever fails here raises, so that StackOne gets no 200 for an event that is not on disk.
-    """
-    event = delivery.event
-    if event is None or not possible_account_id(event.account_id):
-        logger.info("webhook_ignored", reason="not an account event")
-        return "ignored"
-    if not _of_our_project(event, runtime.settings.stackone.project_id):
-        logger.error("webhook_ignored", reason="signed with our secret but of another project")
-        return "foreign_project"
-    now = runtime.clock.now()
+
+SyncWriter = Annotated[Service, Depends(_sync_writer)]
+
+
+@service.post(
+    "",
+    status_code=202,
+    summary="Ask for a sweep: everything at StackOne is compared with the store, and the store put right",
+    responses=documented(401, 403, 413, 422, 429, 503),
+)
+async def request_sweep(  # noqa: D103
+    caller: SyncWriter, runtime: RuntimeDep, body: SweepRequest | None = None
+) -> SweepAccepted:
+    percent = body.max_removal_percent if body else None
     async with runtime.database.transaction() as connection:
-        is_new = await record_delivery(
-            connection,
-            digest=delivery.digest,
-            account_id=event.account_id,
-            provider=event.provider,
-            event=event.event,
-            now=now,
+        sweep, started = await runs.request(
+            connection, by=caller.actor, now=runtime.clock.now(), max_removal_percent=percent
         )
-        if is_new:
-            await due.mark_due(connection, event.account_id, now=now)
-    if not is_new:
-        return "duplicate"
-    runtime.account_due.set()
-    logger.info("webhook_accepted", event_name=event.event, account_id=event.account_id)
-    return "accepted"
+    runtime.sweep_requested.set()
+    return SweepAccepted(**SweepOut.of(sweep).model_dump(), started=started)
 
 
-def _of_our_project(event: AccountEvent, project_id: str | None) -> bool:
-    return project_id is None or event.project_id == project_id
+@service.get("", summary="See how the store stands against StackOne", responses=documented(401, 403, 429, 503))
+async def get_sync(_caller: SyncWriter, runtime: RuntimeDep) -> SyncStatus:  # noqa: D103
+    async with runtime.database.reading() as connection:
+        current = await runs.unfinished(connection)
+        last = await runs.recent(connection, _RUNS_SHOWN)
+        accounts = await count_known(connection)
+        due = await count_due_of_all_owners(connection)
+    return SyncStatus.model_validate(
+        {
+            "state": current.state if current else "idle",
+            "current": SweepOut.of(current) if current else None,
+            "last_runs": [SweepOut.of(sweep) for sweep in last],
+            "accounts": accounts,
+            "due": due,
+            "drift": last[0].drift if last else None,
+        }
+    )

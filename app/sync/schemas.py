@@ -14,7 +14,7 @@ class SweepRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     max_removal_percent: float | None = Field(
-        default=None, ge=0, le=100, description="Let the brake allow this much, this once."
+        default=None, ge=0, le=100, description="Let the removal limit allow this much, this once."
     )
 
 

@@ -8,22 +8,23 @@ the work it stands for and under the lease's fence, so a crash costs at most one
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
 from typing import TypeVar
 
 import structlog
 
 from app.db.leases import Lease, LeaseLost, holding
 from app.errors import Unavailable, UpstreamRejected
-from app.linked_accounts.apply import Decision, Reading, apply_readings
+from app.linked_accounts.apply import Decision, Observation, Outcome, apply_observations
 from app.linked_accounts.changes import Source
 from app.linked_accounts.store import take_read_ticket
 from app.runtime import Runtime
-from app.stackone.budget import Use
+from app.stackone.budget import Priority
 from app.stackone.client import AccountGone
 from app.stackone.models import AccountPage
 from app.sync import runs
 from app.sync import suspects as swept
-from app.sync.plan import Brake, Page, judge_page
+from app.sync.plan import Page, RemovalLimit, judge_page
 from app.sync.runs import Sweep
 
 logger = structlog.get_logger(__name__)
@@ -31,6 +32,7 @@ logger = structlog.get_logger(__name__)
 LEASE = "sweep"
 LEASE_SECONDS = 30.0
 _PATIENCE = 4
+_PAUSE_AFTER_FAILURE_SECONDS = 30.0
 _LONGEST_PAUSE = 60.0
 _SUSPECTS_AT_ONCE = 25
 _MOST_UNREADABLE_PAGES = 3
@@ -86,6 +88,36 @@ async def run_sweep(
         return finished
 
 
+async def sweep_if_due(runtime: Runtime) -> int:
+    """Sweep if one is asked for, was interrupted, or is due by the clock; return 0, since the next is not due at once.
+
+    Runs in every process, so that any replica may sweep; the lease lets one of them do it.
+    """
+    try:
+        if await is_due(runtime):
+            await run_sweep(runtime, by="timer")
+    except (Unavailable, UpstreamRejected) as error:
+        logger.warning("sweep_interrupted", code=error.code, detail=error.detail)
+        await asyncio.sleep(_PAUSE_AFTER_FAILURE_SECONDS)
+    return 0
+
+
+async def is_due(runtime: Runtime) -> bool:
+    """Tell whether a sweep waits, was interrupted, or should begin by the clock."""
+    async with runtime.database.reading() as connection:
+        if await runs.unfinished(connection) is not None:
+            return True
+        last = await runs.recent(connection, 1)
+    interval = runtime.settings.sync.sweep_interval_seconds
+    if interval == 0:
+        return False
+    if not last or last[0].finished_at is None:
+        return True
+    age = runtime.clock.now() - last[0].finished_at
+    # An end in the future was written before the clock was set back; it must not keep sweeps from starting.
+    return age >= timedelta(seconds=interval) or age < timedelta(seconds=-interval)
+
+
 class _Sweeper:
     def __init__(
         self, runtime: Runtime, lease: Lease, sweep: Sweep, listener: Listener | None, longest_pause: float
@@ -116,9 +148,11 @@ class _Sweeper:
             suspects = await swept.count_suspects(connection, sweep_id, start)
         percent = self._sweep.max_removal_percent
         settings = self._runtime.settings.sync
-        brake = Brake(settings.sweep_max_removal_percent if percent is None else percent, settings.sweep_removal_floor)
-        if not brake.allows(known=known, suspects=suspects + self._counts.removed):
-            return await self._finish("stopped", brake.advice(known=known, suspects=suspects))
+        removal_limit = RemovalLimit(
+            settings.sweep_max_removal_percent if percent is None else percent, settings.sweep_removal_floor
+        )
+        if not removal_limit.allows(known=known, suspects=suspects + self._counts.removed):
+            return await self._finish("stopped", removal_limit.advice(known=known, suspects=suspects))
         await self._record(suspects=suspects)
         while await self._read_suspects():
             pass
@@ -143,9 +177,9 @@ class _Sweeper:
             progress = replace(self._sweep, next_page=number + 1, complete=complete)
             # Before the accounts: the feed's counter is the last row that a transaction may lock.
             await runs.record(connection, self._lease, self._sweep.id, self._values(progress))
-            decisions = await apply_readings(
+            decisions = await apply_observations(
                 connection,
-                [Reading(account.id, account, self._ticket) for account in new],
+                [Observation(account.id, account, self._ticket) for account in new],
                 source=Source.SWEEP,
                 actor="stackone",
                 now=now,
@@ -162,7 +196,9 @@ class _Sweeper:
             self._ticket = await take_read_ticket(connection)
         try:
             page = await self._patiently(
-                lambda: self._runtime.stackone.list_page(page=number, page_size=self._page_size, use=Use.SWEEP)
+                lambda: self._runtime.stackone.list_page(
+                    page=number, page_size=self._page_size, priority=Priority.SWEEP
+                )
             )
         except UpstreamRejected as error:
             if number == 0:
@@ -187,13 +223,15 @@ class _Sweeper:
             ticket = await take_read_ticket(connection)
         if not ids:
             return False
-        readings = [reading for account_id in ids if (reading := await self._read(account_id, ticket)) is not None]
+        observations = [
+            observation for account_id in ids if (observation := await self._read(account_id, ticket)) is not None
+        ]
         progress = replace(sweep, last_suspect=ids[-1])
         async with self._runtime.database.transaction() as connection:
             await runs.record(connection, self._lease, sweep.id, self._values(progress))
-            decisions = await apply_readings(
+            decisions = await apply_observations(
                 connection,
-                readings,
+                observations,
                 source=Source.SWEEP,
                 actor="stackone",
                 now=self._runtime.clock.now(),
@@ -203,17 +241,19 @@ class _Sweeper:
         self._count(decisions, listed=0)
         return True
 
-    async def _read(self, account_id: str, ticket: int) -> Reading | None:
+    async def _read(self, account_id: str, ticket: int) -> Observation | None:
         """Read a suspect; None stands for an answer that cannot be read, which removes nothing."""
         try:
-            account = await self._patiently(lambda: self._runtime.stackone.get_account(account_id, use=Use.SWEEP))
+            account = await self._patiently(
+                lambda: self._runtime.stackone.get_account(account_id, priority=Priority.SWEEP)
+            )
         except AccountGone:
-            return Reading(account_id, None, ticket)
+            return Observation(account_id, None, ticket)
         except UpstreamRejected as error:
             self._unread += 1
             logger.warning("sweep_suspect_unreadable", account_id=account_id, detail=error.detail)
             return None
-        return Reading(account_id, account, ticket)
+        return Observation(account_id, account, ticket)
 
     async def _patiently(self, call: Callable[[], Awaitable[Answer]]) -> Answer:
         """Call StackOne, and again for a while if it is away. Raises Unavailable when it stays away."""
@@ -235,8 +275,8 @@ class _Sweeper:
         self._counts = _Counts(
             self._counts.listed + listed,
             self._counts.added + fresh,
-            self._counts.changed + outcomes.count("applied") - fresh,
-            self._counts.removed + outcomes.count("gone"),
+            self._counts.changed + outcomes.count(Outcome.APPLIED) - fresh,
+            self._counts.removed + outcomes.count(Outcome.GONE),
         )
         if self._listener is not None:
             self._listener(replace(self._sweep, **asdict(self._counts)), self._known)

@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def browser_document() -> dict[str, Any]:
-    """Return the document with the browser's door alone: what services may ask is nothing a page can call."""
+    """Return the document with the browser's channel alone: what services may ask is nothing a page can call."""
     whole = create_app(Settings.model_validate(_PLACEHOLDERS)).openapi()
     schemas = whole["components"]["schemas"]
     paths = {

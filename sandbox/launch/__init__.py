@@ -1,1 +1,1 @@
-"""The parts of `broker-demo`: ports, secrets, neighbours, the broker as a child process, and what is printed."""
+"""The parts of `broker-demo`: ports, secrets, externals, the broker as a child process, and what is printed."""

@@ -38,11 +38,11 @@ class Broker:
 
     async def create_service_key(self) -> str:
         """Return a new service key with every scope. Raises DemoError."""
-        answer = await self._run("api-keys", "create", "--name", "demo", "--all-scopes", "--json")
+        answer = await self._run("service-keys", "create", "--name", "demo", "--all-scopes", "--json")
         try:
             key = json.loads(answer)["key"]
         except (ValueError, KeyError, TypeError) as error:
-            raise DemoError(f"`broker api-keys create --json` printed no key. See {self.log}.") from error
+            raise DemoError(f"`broker service-keys create --json` printed no key. See {self.log}.") from error
         return str(key)
 
     @contextlib.asynccontextmanager

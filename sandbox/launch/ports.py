@@ -10,7 +10,7 @@ from sandbox.serving import LOOPBACK, bind, reserved
 
 @dataclass(frozen=True, kw_only=True)
 class Ports:
-    """Sockets of the neighbours that live in this process, and port numbers that are kept for the broker's."""
+    """Sockets of the externals that live in this process, and port numbers that are kept for the broker's."""
 
     stackone: socket.socket
     identity: socket.socket

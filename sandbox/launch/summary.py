@@ -55,7 +55,7 @@ class Summary:
 page      {page}
 broker    {broker}  (API docs: {broker}/docs)
 metrics   {self.ports.metrics_url}
-stackone  {stackone}  (look-alike)
+stackone  {stackone}  (emulator)
 idp       {identity}/.well-known/openid-configuration
 provider  {url_of(self.ports.provider)}  (OAuth consent page)
 database  {_without_password(self.database_url)}

@@ -1,4 +1,4 @@
-"""Puts the look-alike together."""
+"""Puts the emulator together."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ def create_stackone(project: Project) -> FastAPI:
             deliverer.cancel()
             await asyncio.gather(deliverer, return_exceptions=True)
 
-    app = FastAPI(title="StackOne look-alike", openapi_url=None, lifespan=deliver_webhooks)
+    app = FastAPI(title="StackOne emulator", openapi_url=None, lifespan=deliver_webhooks)
     app.state.project = project
     answer_errors_like_stackone(app, project.clock)
     for part in (session_routes, account_routes, hub_routes, popup_routes, link_routes):

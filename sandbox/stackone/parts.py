@@ -1,4 +1,4 @@
-"""What a route of the look-alike may ask for."""
+"""What a route of the emulator may ask for."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""One StackOne project, in memory: everything that the look-alike knows, in one object that tests can hold."""
+"""One StackOne project, in memory: everything that the emulator knows, in one object that tests can hold."""
 
 from dataclasses import dataclass
 
@@ -34,7 +34,7 @@ class StackOneConfig:
 
 
 class Project:
-    """The state behind every route of the look-alike."""
+    """The state behind every route of the emulator."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""The switches of the look-alike: accounts made elsewhere, webhook modes, listing shapes, and a way back."""
+"""The switches of the emulator: accounts made elsewhere, webhook modes, listing shapes, and a way back."""
 
 from collections.abc import Mapping
 from typing import cast

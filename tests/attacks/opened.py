@@ -10,7 +10,7 @@ import httpx2
 import pytest
 import sqlalchemy as sa
 
-from app.db.database import metadata
+from app.db.tables import metadata
 from sandbox.identity.provider import IdentityProvider
 from sandbox.recording import KEPT_REQUESTS, Received
 from sandbox.stackone.project import Project

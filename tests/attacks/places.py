@@ -54,7 +54,7 @@ NO_IDS: Mapping[tuple[Where, str], str] = {
     ("body", "type"): "one of two words",
     ("body", "name"): "free text",
     ("body", "dry_run"): "yes or no",
-    ("body", "door"): "a word from a fixed list",
+    ("body", "channel"): "a word from a fixed list",
     ("body", "has_account"): "yes or no",
     ("body", "claims"): "made up by whoever asks; nothing is looked up by it",
     ("body", "max_removal_percent"): "a number",
@@ -67,7 +67,7 @@ class Operation:
 
     method: str
     path: str
-    door: str
+    channel: str
     parameters: tuple[tuple[Where, str], ...]
     body: Mapping[str, Any] | None
 
@@ -107,9 +107,9 @@ def operations() -> tuple[Operation, ...]:
 def _operations() -> Iterator[Operation]:
     for path, item in document()["paths"].items():
         for method, operation in item.items():
-            [door] = operation["tags"]
+            [channel] = operation["tags"]
             parameters = tuple((entry["in"], entry["name"]) for entry in operation.get("parameters", ()))
-            yield Operation(method.upper(), path, door, parameters, _body(operation))
+            yield Operation(method.upper(), path, channel, parameters, _body(operation))
 
 
 def _body(operation: Mapping[str, Any]) -> Mapping[str, Any] | None:

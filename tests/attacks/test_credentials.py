@@ -29,7 +29,7 @@ _ATTACKERS_PATH = "/attackers-keys.json"
 
 
 @dataclass(frozen=True)
-class Doors:
+class Channels:
     """The broker, and an issuer that signs whatever it is asked to with the key that the broker believes."""
 
     world: World
@@ -42,18 +42,18 @@ class Doors:
         return await send_raw(self.world, target, headers=headers, method=method, body=body)
 
     def good(self) -> str:
-        """Return a token that opens the door."""
+        """Return a token that opens the channel."""
         return self.issuer.token()
 
 
 @pytest.fixture(scope="module")
-async def doors(attacked_url: str) -> AsyncIterator[Doors]:
+async def channels(attacked_url: str) -> AsyncIterator[Channels]:
     """Open a world whose broker has its issuer's keys already, and the issuer's time."""
     clock = StoppedClock(datetime.now(UTC))
     async with open_attacked(attacked_url, clock=clock) as world:
         key = world.provider.keys.signing("RS256")
         issuer = Issuer(clock, world.issuer, key=SigningKey(key.kid, key.algorithm, key.private))
-        opened = Doors(world, issuer)
+        opened = Channels(world, issuer)
         assert (await opened.send(("Authorization", f"Bearer {opened.good()}"))).status == 200
         yield opened
 
@@ -64,9 +64,9 @@ def refusal(answer: RawAnswer) -> tuple[int, dict[str, str], object]:
     return answer.status, headers, body_told(answer.body)
 
 
-async def expected(doors: Doors) -> tuple[int, dict[str, str], object]:
+async def expected(channels: Channels) -> tuple[int, dict[str, str], object]:
     """Return the one refusal that every bad credential gets."""
-    told_of_junk = refusal(await doors.send(("Authorization", "Bearer junk")))
+    told_of_junk = refusal(await channels.send(("Authorization", "Bearer junk")))
     assert told_of_junk[0] == 401
     assert told_of_junk[1]["www-authenticate"] == 'Bearer realm="connect-broker", error="invalid_token"'
     return told_of_junk
@@ -74,18 +74,18 @@ async def expected(doors: Doors) -> tuple[int, dict[str, str], object]:
 
 @pytest.mark.parametrize(("_reason", "forge"), FORGERIES.values(), ids=FORGERIES.keys())
 async def test_a_forged_token_gets_the_one_refusal_and_costs_no_request(
-    doors: Doors, _reason: str, forge: Callable[[Issuer], str]
+    channels: Channels, _reason: str, forge: Callable[[Issuer], str]
 ) -> None:
-    token = forge(doors.issuer)
-    before = asked_of_issuer(doors.world), asked_upstream(doors.world)
+    token = forge(channels.issuer)
+    before = asked_of_issuer(channels.world), asked_upstream(channels.world)
 
-    answer = await doors.send(("Authorization", f"Bearer {token}"))
+    answer = await channels.send(("Authorization", f"Bearer {token}"))
 
     if any(character in token for character in _NOT_IN_A_HEADER):
         assert answer.status in {400, 401}
     else:
-        assert refusal(answer) == await expected(doors)
-    assert (asked_of_issuer(doors.world), asked_upstream(doors.world)) == before
+        assert refusal(answer) == await expected(channels)
+    assert (asked_of_issuer(channels.world), asked_upstream(channels.world)) == before
 
 
 OFFERED: Mapping[str, Callable[[str], dict[str, object]]] = {
@@ -100,28 +100,30 @@ OFFERED: Mapping[str, Callable[[str], dict[str, object]]] = {
 @pytest.mark.parametrize("offer", OFFERED.values(), ids=OFFERED.keys())
 @pytest.mark.parametrize("where", ["the issuer's own machine", "StackOne's"])
 async def test_nobody_fetches_keys_from_where_a_token_says(
-    doors: Doors, offer: Callable[[str], dict[str, object]], where: str
+    channels: Channels, offer: Callable[[str], dict[str, object]], where: str
 ) -> None:
     """Both machines would answer, and both write down who asks them."""
-    home = doors.world.issuer if where.startswith("the issuer") else str(doors.world.stackone.base_url).rstrip("/")
-    header, claims = doors.issuer.header(**offer(home + _ATTACKERS_PATH)), doors.issuer.claims()
+    home = (
+        channels.world.issuer if where.startswith("the issuer") else str(channels.world.stackone.base_url).rstrip("/")
+    )
+    header, claims = channels.issuer.header(**offer(home + _ATTACKERS_PATH)), channels.issuer.claims()
     if not offer(home):
         claims["iss"] = home + "/tenant"
-    before = asked_of_issuer(doors.world), asked_upstream(doors.world)
+    before = asked_of_issuer(channels.world), asked_upstream(channels.world)
 
-    answer = await doors.send(("Authorization", f"Bearer {compact(header, claims, rsa_key('attacker').sign)}"))
+    answer = await channels.send(("Authorization", f"Bearer {compact(header, claims, rsa_key('attacker').sign)}"))
 
-    assert refusal(answer) == await expected(doors)
-    assert (asked_of_issuer(doors.world), asked_upstream(doors.world)) == before
+    assert refusal(answer) == await expected(channels)
+    assert (asked_of_issuer(channels.world), asked_upstream(channels.world)) == before
 
 
-async def test_the_same_forgeries_open_no_service_route(doors: Doors) -> None:
+async def test_the_same_forgeries_open_no_service_route(channels: Channels) -> None:
     answers = {
-        str(refusal(await doors.send(("Authorization", f"Bearer {forge(doors.issuer)}"), target=SERVICE_ROUTE)))
+        str(refusal(await channels.send(("Authorization", f"Bearer {forge(channels.issuer)}"), target=SERVICE_ROUTE)))
         for name, (_, forge) in FORGERIES.items()
-        if not any(character in forge(doors.issuer) for character in _NOT_IN_A_HEADER)
+        if not any(character in forge(channels.issuer) for character in _NOT_IN_A_HEADER)
     }
-    assert answers == {str(await expected(doors))}
+    assert answers == {str(await expected(channels))}
 
 
 def basic(user: str, password: str) -> str:
@@ -159,15 +161,15 @@ SCHEMES: Mapping[str, Callable[[str], str]] = {
 
 
 @pytest.mark.parametrize("spell", SCHEMES.values(), ids=SCHEMES.keys())
-async def test_a_good_token_under_another_scheme_is_refused(doors: Doors, spell: Callable[[str], str]) -> None:
-    answer = await doors.send(("Authorization", spell(doors.good())))
-    assert refusal(answer) == await expected(doors)
+async def test_a_good_token_under_another_scheme_is_refused(channels: Channels, spell: Callable[[str], str]) -> None:
+    answer = await channels.send(("Authorization", spell(channels.good())))
+    assert refusal(answer) == await expected(channels)
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "Bearer  "])
-async def test_the_scheme_has_no_case(doors: Doors, scheme: str) -> None:
+async def test_the_scheme_has_no_case(channels: Channels, scheme: str) -> None:
     """RFC 9110 section 11.1; if this failed, the refusals above would prove little."""
-    assert (await doors.send(("Authorization", f"{scheme} {doors.good()}"))).status == 200
+    assert (await channels.send(("Authorization", f"{scheme} {channels.good()}"))).status == 200
 
 
 TWO: Mapping[str, Callable[[str], list[tuple[str, str]]]] = {
@@ -184,11 +186,11 @@ TWO: Mapping[str, Callable[[str], list[tuple[str, str]]]] = {
 @pytest.mark.parametrize("spell", TWO.values(), ids=TWO.keys())
 @pytest.mark.parametrize("target", [ROUTE, SERVICE_ROUTE])
 async def test_two_authorization_headers_are_no_credential_but_a_mistake(
-    doors: Doors, spell: Callable[[str], list[tuple[str, str]]], target: str
+    channels: Channels, spell: Callable[[str], list[tuple[str, str]]], target: str
 ) -> None:
     """RFC 6750 section 3.1: invalid_request. Proxies and we must not differ about which one counts."""
-    answer = await doors.send(*spell(doors.good()), target=target)
-    told_of_two = refusal(await doors.send(*TWO["same-twice"]("junk"), target=target))
+    answer = await channels.send(*spell(channels.good()), target=target)
+    told_of_two = refusal(await channels.send(*TWO["same-twice"]("junk"), target=target))
     assert answer.status == 400
     assert refusal(answer) == told_of_two
 
@@ -220,23 +222,25 @@ ELSEWHERE: Mapping[str, Callable[[str], tuple[str, list[tuple[str, str]]]]] = {
 
 @pytest.mark.parametrize("spell", ELSEWHERE.values(), ids=ELSEWHERE.keys())
 async def test_a_good_token_in_another_place_is_not_looked_at(
-    doors: Doors, spell: Callable[[str], tuple[str, list[tuple[str, str]]]]
+    channels: Channels, spell: Callable[[str], tuple[str, list[tuple[str, str]]]]
 ) -> None:
     """Queries end up in logs, and every other place is one that a proxy or a foreign page may fill."""
-    target, headers = spell(doors.good())
-    answer = await doors.send(*headers, target=target)
-    assert refusal(answer) == refusal(await doors.send())
+    target, headers = spell(channels.good())
+    answer = await channels.send(*headers, target=target)
+    assert refusal(answer) == refusal(await channels.send())
     assert answer.headers["www-authenticate"] == 'Bearer realm="connect-broker"'
 
 
 @pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "application/json"])
-async def test_a_good_token_in_the_body_is_not_looked_at(doors: Doors, kind: str) -> None:
-    token = doors.good()
+async def test_a_good_token_in_the_body_is_not_looked_at(channels: Channels, kind: str) -> None:
+    token = channels.good()
     body = f'{{"access_token": "{token}"}}' if kind.endswith("json") else f"access_token={token}"
-    before = await stored(doors.world), asked_upstream(doors.world)
-    answer = await doors.send(("Content-Type", kind), target="/v1/connect-sessions", method="POST", body=body.encode())
+    before = await stored(channels.world), asked_upstream(channels.world)
+    answer = await channels.send(
+        ("Content-Type", kind), target="/v1/connect-sessions", method="POST", body=body.encode()
+    )
     assert answer.status == 401
-    assert (await stored(doors.world), asked_upstream(doors.world)) == before
+    assert (await stored(channels.world), asked_upstream(channels.world)) == before
 
 
 async def _expired(world: World) -> str:
@@ -305,30 +309,30 @@ KEYS: Mapping[str, Callable[[str], str]] = {
 
 
 @pytest.mark.parametrize("forge", KEYS.values(), ids=KEYS.keys())
-async def test_a_key_that_is_nearly_one_is_refused(doors: Doors, forge: Callable[[str], str]) -> None:
-    forged = forge(doors.world.service_key)
-    assert forged != doors.world.service_key
-    answer = await doors.send(("Authorization", f"Bearer {forged}"), target=SERVICE_ROUTE)
-    assert refusal(answer) == await expected(doors)
+async def test_a_key_that_is_nearly_one_is_refused(channels: Channels, forge: Callable[[str], str]) -> None:
+    forged = forge(channels.world.service_key)
+    assert forged != channels.world.service_key
+    answer = await channels.send(("Authorization", f"Bearer {forged}"), target=SERVICE_ROUTE)
+    assert refusal(answer) == await expected(channels)
 
 
 @pytest.mark.parametrize("make", [_expired, _revoked, _other_pepper], ids=["expired", "revoked", "other-pepper"])
-async def test_a_key_that_was_one_is_refused_alike(doors: Doors, make: Callable[[World], Awaitable[str]]) -> None:
-    key = await make(doors.world)
-    answer = await doors.send(("Authorization", f"Bearer {key}"), target=SERVICE_ROUTE)
-    assert refusal(answer) == await expected(doors)
+async def test_a_key_that_was_one_is_refused_alike(channels: Channels, make: Callable[[World], Awaitable[str]]) -> None:
+    key = await make(channels.world)
+    answer = await channels.send(("Authorization", f"Bearer {key}"), target=SERVICE_ROUTE)
+    assert refusal(answer) == await expected(channels)
 
 
-async def test_each_door_refuses_the_others_credential_like_junk(doors: Doors) -> None:
-    key = await doors.send(("Authorization", f"Bearer {doors.world.service_key}"))
-    token = await doors.send(("Authorization", f"Bearer {doors.good()}"), target=SERVICE_ROUTE)
-    assert refusal(key) == refusal(token) == await expected(doors)
+async def test_each_door_refuses_the_others_credential_like_junk(channels: Channels) -> None:
+    key = await channels.send(("Authorization", f"Bearer {channels.world.service_key}"))
+    token = await channels.send(("Authorization", f"Bearer {channels.good()}"), target=SERVICE_ROUTE)
+    assert refusal(key) == refusal(token) == await expected(channels)
 
 
-async def test_the_refusal_is_the_same_for_every_route_of_both_doors(doors: Doors) -> None:
+async def test_the_refusal_is_the_same_for_every_route_of_both_channels(channels: Channels) -> None:
     headers = {"authorization": "Bearer junk"}
     answers = [
-        await doors.world.broker.request(method, path, headers=headers)
+        await channels.world.broker.request(method, path, headers=headers)
         for method, path in (
             ("POST", "/v1/connect-sessions"),
             ("GET", "/v1/connect-sessions/cs_x"),

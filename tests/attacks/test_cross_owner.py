@@ -1,4 +1,4 @@
-"""Somebody else's id answers like one that does not exist: every route, both doors, every place an id can stand in.
+"""Somebody else's id answers like one that does not exist: every route, both channels, every place an id can stand in.
 
 The matrix is made from the OpenAPI document, so a new route is in it from its first day. Both owners attack each other.
 """
@@ -57,7 +57,7 @@ class Attack:
 ATTACKS = [
     Attack(operation, where, name, state)
     for operation in operations()
-    if operation.door in {"browser", "service"}
+    if operation.channel in {"browser", "service"}
     for where, name in operation.places
     if (where, name) in IDS
     for state in STATES[IDS[where, name]]
@@ -66,15 +66,15 @@ ATTACKS = [
 
 @dataclass(frozen=True)
 class Two:
-    """Two owners who have the same things, and what each may call with at each door."""
+    """Two owners who have the same things, and what each may call with at each channel."""
 
     world: World
     things: Mapping[str, Mapping[tuple[Kind, str], str]]
     keys: Mapping[str, str]
 
-    def headers(self, who: str, door: str) -> dict[str, str]:
-        """Return somebody's credential for a door."""
-        return self.world.as_user(who) if door == "browser" else self.world.as_service(self.keys[who])
+    def headers(self, who: str, channel: str) -> dict[str, str]:
+        """Return somebody's credential for a channel."""
+        return self.world.as_user(who) if channel == "browser" else self.world.as_service(self.keys[who])
 
     async def ask(self, who: str, attack: Attack, value: str) -> httpx2.Response:
         """Put an id into the attacked place, and one's own into all others."""
@@ -93,7 +93,7 @@ class Two:
             path,
             params=query,
             json=body or None,
-            headers=self.headers(who, attack.operation.door),
+            headers=self.headers(who, attack.operation.channel),
         )
 
     def own(self, who: str, kind: Kind) -> str:
@@ -173,7 +173,7 @@ def test_the_matrix_knows_every_place_that_a_caller_writes_into() -> None:
 
 
 def test_the_matrix_reaches_both_doors_and_every_kind() -> None:
-    assert {(attack.operation.door, attack.kind) for attack in ATTACKS} == {
+    assert {(attack.operation.channel, attack.kind) for attack in ATTACKS} == {
         *(("browser", kind) for kind in Kind if kind not in {Kind.OWNER, Kind.ERASURE}),
         *(("service", kind) for kind in Kind if kind is not Kind.TOKEN),
     }
@@ -210,7 +210,7 @@ async def test_no_list_holds_anything_of_somebody_else(two: Two, operation: Oper
     for where, name in operation.parameters:
         if where == "path":
             path = path.replace(f"{{{name}}}", two.own(who, IDS[where, name]))
-    answer = await two.world.broker.get(path, headers=two.headers(who, operation.door))
+    answer = await two.world.broker.get(path, headers=two.headers(who, operation.channel))
     marks = {value for (kind, _), value in two.things[victim].items() if kind is not Kind.CURSOR}
     marks |= {USERS[victim].org_name, USERS[victim].email}
     assert [mark for mark in marks if mark in answer.text] == []

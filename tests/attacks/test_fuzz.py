@@ -36,22 +36,22 @@ pytestmark = [pytest.mark.anyio, pytest.mark.timeout(3600)]
 CASES = int(os.environ.get("BROKER_FUZZ_CASES", "500"))
 _DATABASES = 2
 _LEAST = 5
-# Each request is sent with one of these; the door's own comes first and most often.
-_CREDENTIALS = ("own", "own", "own", "own", "other door's", "junk", "none")
+# Each request is sent with one of these; the channel's own comes first and most often.
+_CREDENTIALS = ("own", "own", "own", "own", "other channel's", "junk", "none")
 
 
 @dataclass
 class Target:
-    """A world, ids that exist in it, and what opens its doors."""
+    """A world, ids that exist in it, and what opens its channels."""
 
     world: World
     ids: dict[str, str]
     credentials: dict[str, dict[str, str]]
 
-    def headers(self, door: str, credential: str) -> dict[str, str]:
-        """Return the credential to send at a door."""
-        doors = ["browser", "service"] if door != "service" else ["service", "browser"]
-        named = {"own": self.credentials[doors[0]], "other door's": self.credentials[doors[1]]}
+    def headers(self, channel: str, credential: str) -> dict[str, str]:
+        """Return the credential to send at a channel."""
+        channels = ["browser", "service"] if channel != "service" else ["service", "browser"]
+        named = {"own": self.credentials[channels[0]], "other channel's": self.credentials[channels[1]]}
         return {**named, "junk": {"authorization": "Bearer junk"}, "none": {}}[credential]
 
 
@@ -76,7 +76,7 @@ RUNS = [
     pytest.param(operation, mode, id=f"{operation} {'fitting' if mode is GenerationMode.POSITIVE else 'unfitting'}")
     for operation in operations()
     for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
-    if mode is GenerationMode.POSITIVE or operation.door != "health"
+    if mode is GenerationMode.POSITIVE or operation.channel != "health"
 ]
 
 
@@ -153,7 +153,7 @@ def _ask_all(target: Target, operation: Operation, mode: GenerationMode, cases: 
             answer = case.call(
                 base_url=str(target.world.broker.base_url).rstrip("/"),
                 session=session,
-                headers=target.headers(operation.door, credential),
+                headers=target.headers(operation.channel, credential),
                 timeout=20,
             )
             answers[answer.status_code] += 1

@@ -59,7 +59,7 @@ class Place:
 PLACES = [
     Place(operation, where, name)
     for operation in operations()
-    if operation.door in {"browser", "service"}
+    if operation.channel in {"browser", "service"}
     for where, name in operation.places
     if name not in _NOT_TEXT
 ]
@@ -82,7 +82,7 @@ class Scene:
             query[place.name] = text.encode("utf-8", "surrogatepass")
         if place.where == "body":
             body[place.name] = _shaped(place.name, text)
-        credential = self.world.as_user() if operation.door == "browser" else self.world.as_service()
+        credential = self.world.as_user() if operation.channel == "browser" else self.world.as_service()
         return await self.world.broker.request(
             operation.method,
             path

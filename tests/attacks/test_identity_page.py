@@ -13,7 +13,7 @@ import pytest
 
 from app.identity.caller import Scope
 from app.main import create_app
-from app.runtime import Neighbours
+from app.runtime import Externals
 from app.settings import PREFIX, load_settings
 from tests.support.tokens import Issuer, IssuerServer, StoppedClock, ec_key, rsa_key
 
@@ -96,7 +96,7 @@ def opened(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
 
         web = create_app(
             load_settings(),
-            Neighbours(clock=clock, identity_transport=server, stackone_transport=httpx2.MockTransport(stackone)),
+            Externals(clock=clock, identity_transport=server, stackone_transport=httpx2.MockTransport(stackone)),
         )
         async with (
             web.router.lifespan_context(web),

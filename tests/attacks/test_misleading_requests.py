@@ -313,7 +313,7 @@ MASS_ASSIGNED = (
     "admin",
     "project_id",
     "provider_version",
-    "door",
+    "channel",
     "requested_by",
     "created_at",
     "policy_rule",
@@ -332,7 +332,7 @@ MASS_ASSIGNED = (
 async def test_no_body_takes_a_field_that_is_not_documented(scene: Scene, operation: Operation) -> None:
     assert operation.body is not None
     assert operation.body["additionalProperties"] is False
-    credential = scene.world.as_user() if operation.door == "browser" else scene.world.as_service()
+    credential = scene.world.as_user() if operation.channel == "browser" else scene.world.as_service()
     path = operation.path.replace("{owner_id}", "org_acme").replace("{session_id}", "cs_x")
     before = await stored(scene.world), asked_upstream(scene.world)
     required = dict.fromkeys(operation.required_fields, "x")

@@ -102,7 +102,7 @@ async def test_its_users_sign_in_by_code_and_pkce_and_are_who_they_are(scene: Sc
         ]
 
 
-async def test_no_other_token_of_its_opens_the_door(scene: Scene) -> None:
+async def test_no_other_token_of_its_opens_the_channel(scene: Scene) -> None:
     tokens = await scene.provider.sign_in("ann")
     opaque = await scene.provider.sign_in("ann", resource=None)
     elsewhere = await scene.provider.sign_in("ann", resource="urn:another-api")

@@ -1,4 +1,4 @@
-"""The demo's neighbours as a test turns them: accounts made elsewhere, faults, what was received."""
+"""The demo's externals as a test turns them: accounts made elsewhere, faults, what was received."""
 
 import threading
 import time
@@ -21,7 +21,7 @@ StartDemo = Callable[..., AbstractContextManager[Demo]]
 
 
 class House:
-    """Everything around the page: the broker, and the neighbours that `broker-demo` starts with it."""
+    """Everything around the page: the broker, and the externals that `broker-demo` starts with it."""
 
     def __init__(self, start_demo: StartDemo) -> None:
         self._start_demo = start_demo
@@ -72,7 +72,7 @@ class House:
         return frozenset({self.page_url, self.broker_url, self.stackone_url, self.provider_url})
 
     def switch(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """Turn one of the look-alike's switches."""
+        """Turn one of the emulator's switches."""
         answer = self._http.request(
             method,
             f"{self.stackone_url}/_sandbox{path}",

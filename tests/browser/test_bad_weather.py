@@ -1,4 +1,4 @@
-"""Neighbours fail, and the page says so in words, loses nothing, and goes on by itself."""
+"""Externals fail, and the page says so in words, loses nothing, and goes on by itself."""
 
 from collections.abc import Callable
 

@@ -39,7 +39,7 @@ def serious_violations(page: Page) -> list[dict[str, Any]]:
 
 
 def known_of_the_hub(found: dict[str, Any]) -> bool:
-    """Tell what only the vendor can mend; anything else in the Hub fails like our own."""
+    """Tell what only the vendor can fix; anything else in the Hub fails like our own."""
     return bool(found["inTheHub"]) and found["rule"] in _KNOWN_OF_THE_HUB
 
 

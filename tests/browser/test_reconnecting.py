@@ -1,4 +1,4 @@
-"""A connection that stopped working is mended: the same account goes on, and no second one appears."""
+"""A connection that stopped working is fixed: the same account goes on, and no second one appears."""
 
 from collections.abc import Callable
 from typing import Any

@@ -34,10 +34,10 @@ This page is written from the code by `make docs`.
 _ENDPOINTS_HEAD = """\
 # Endpoints
 
-Three doors with three credentials; no route accepts two. What a route takes and answers in detail is in the OpenAPI
+Three channels with three credentials; no route accepts two. What a route takes and answers in detail is in the OpenAPI
 document (`/openapi.json`, `/docs`; on in development, and with `BROKER_HTTP__DOCS=true`).
 
-| door | credential |
+| channel | credential |
 |---|---|
 | browser | `Authorization: Bearer` with a JWT of your identity provider, or that JWT in a cookie if cookies are on |
 | service | `Authorization: Bearer sk_...` (a service key), or a machine's JWT with scopes |
@@ -111,16 +111,16 @@ def endpoints_page() -> str:
     settings = settings_for(
         database_url="sqlite:///unused.db", stackone_url="http://127.0.0.1:1", issuer="http://127.0.0.1:2"
     )
-    lines = ["| door | endpoint | what it does | answers |", "|---|---|---|---|"]
+    lines = ["| channel | endpoint | what it does | answers |", "|---|---|---|---|"]
     order = ("browser", "service", "webhook", "health")
     found = [
         (order.index(operation["tags"][0]), path, method.upper(), operation)
         for path, item in create_app(settings).openapi()["paths"].items()
         for method, operation in item.items()
     ]
-    for door, path, method, operation in sorted(found, key=lambda row: row[:3]):
+    for channel, path, method, operation in sorted(found, key=lambda row: row[:3]):
         statuses = " ".join(operation["responses"])
-        lines.append(f"| {order[door]} | `{method} {path}` | {operation['summary']} | {statuses} |")
+        lines.append(f"| {order[channel]} | `{method} {path}` | {operation['summary']} | {statuses} |")
     return _ENDPOINTS_HEAD + "\n".join(lines) + "\n"
 
 

@@ -9,8 +9,9 @@ import sqlalchemy as sa
 from alembic import command
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from app.db.database import engine_url, metadata
+from app.db.engine import engine_url
 from app.db.schema_version import alembic_config, expected_revision, stored_revision
+from app.db.tables import metadata
 from tests.support.databases import PostgresqlDatabases
 
 pytestmark = pytest.mark.anyio

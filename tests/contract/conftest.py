@@ -5,13 +5,13 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.contract.facts import FAMILIES, Facts, read_facts
-from tests.contract.wire import Exchange, Wire, open_wire, walk
+from tests.contract.wire import Exchange, Wire, open_sender, walk
 
 
 @pytest.fixture(scope="session")
 async def exchanges() -> list[Exchange]:
     """Walk through all of the sandbox and return everything that it said."""
-    async with open_wire() as opened:
+    async with open_sender() as opened:
         await walk(opened)
     return opened.exchanges
 
@@ -19,7 +19,7 @@ async def exchanges() -> list[Exchange]:
 @pytest.fixture(scope="session")
 async def kept_wire() -> AsyncIterator[Wire]:
     """Open a sandbox for all tests that change it."""
-    async with open_wire() as opened:
+    async with open_sender() as opened:
         yield opened
 
 

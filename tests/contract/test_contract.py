@@ -116,7 +116,7 @@ _REQUESTS = [
 ]
 
 
-class Asked:
+class Request:
     """A request that is good but for the one field that a test changes."""
 
     def __init__(self, wire: Wire, family: str, request: str) -> None:
@@ -127,7 +127,7 @@ class Asked:
         }
         self._known: dict[str, object] = {}
 
-    async def prepare(self) -> "Asked":
+    async def prepare(self) -> "Request":
         """Link an account and mint a session that the request may be about."""
         self._known = {"@account": await self.wire.link(), "@token": await self.wire.mint(), "@form": FORM}
         return self
@@ -165,7 +165,7 @@ class Asked:
 async def test_a_field_of_a_request_is_taken_as_the_facts_say(
     family: str, request_name: str, name: str, wire: Wire
 ) -> None:
-    asked = await Asked(wire, family, request_name).prepare()
+    asked = await Request(wire, family, request_name).prepare()
     fact = asked.fields[name]
     fine = await asked.status(**{name: asked.good(name)})
     if fact.row.get("refused"):

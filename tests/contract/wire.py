@@ -126,8 +126,8 @@ class Wire:
 
 
 @contextlib.asynccontextmanager
-async def open_wire() -> AsyncIterator[Wire]:
-    """Start the look-alike, a provider and a receiver of webhooks."""
+async def open_sender() -> AsyncIterator[Wire]:
+    """Start the emulator, a provider and a receiver of webhooks."""
     clock = SteppingClock()
     with bind(0) as stackone, bind(0) as consent, bind(0) as hooks:
         provider = Provider(registered_origin=url_of(stackone))

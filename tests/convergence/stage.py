@@ -11,12 +11,13 @@ from typing import Any
 import httpx2
 import sqlalchemy as sa
 
-from app.db.database import counters, metadata
+from app.db.counters import counters
 from app.db.leases import leases
+from app.db.tables import metadata
 from app.linked_accounts.tables import linked_accounts
 from app.logs import configure_logs
 from app.runtime import Runtime
-from app.sync.refresh import Refresher
+from app.sync.refresh import refresh_due
 from app.sync.sweep import run_sweep
 from tests.support.wires import Gate
 from tests.support.world import World, open_world
@@ -123,12 +124,12 @@ class Stage:
         await asyncio.sleep(0.002)
 
     async def ask(self, method: str, path: str, user: str) -> httpx2.Response:
-        """Call the browser door."""
+        """Call the browser channel."""
         return await self.world.broker.request(method, path, headers=self._headers[user])
 
     async def refresh(self) -> int:
         """Have one batch of due accounts read."""
-        return await Refresher(self.loops).run_once()
+        return await refresh_due(self.loops)
 
     async def sweep(self) -> Any:
         """Sweep, whatever it removes."""

@@ -55,7 +55,7 @@ class Script:
         return str(self.demo["users"][name]["token"])
 
     def sandbox(self, method: str, path: str, body: Any = None) -> Any:
-        """Turn a switch of the look-alike."""
+        """Turn a switch of the emulator."""
         answer = self.http.request(
             method,
             f"{self.demo['stackone']}/_sandbox{path}",

@@ -15,7 +15,7 @@ import uvicorn
 
 from app.http.server import server_config
 from app.main import create_app
-from app.runtime import Neighbours
+from app.runtime import Externals
 from app.settings import Settings
 from tests.support.databases import SqliteDatabases
 from tests.support.tokens import Issuer, StoppedClock
@@ -130,7 +130,7 @@ async def open_edge(database_url: str, **sections: Any) -> AsyncIterator[Edge]:
             "http": {"docs": False, **sections.get("http", {})},
         },
     )
-    web = create_app(settings, Neighbours(clock=clock, stackone_transport=httpx2.MockTransport(answer)))
+    web = create_app(settings, Externals(clock=clock, stackone_transport=httpx2.MockTransport(answer)))
     bound = socket.socket()
     bound.bind(("127.0.0.1", 0))
     bound.listen()

@@ -1,6 +1,7 @@
 """What every answer has, and bodies that are too large: over the server as production runs it."""
 
 import json
+from dataclasses import replace
 
 import httpx2
 import pytest
@@ -71,9 +72,10 @@ async def test_an_unexpected_failure_has_them_too_and_says_nothing(edge: Edge) -
             message = "canary-in-an-exception"
             raise RuntimeError(message)
 
-    app.state.policy, kept = Broken(), app.state.policy
+    kept = app.state.runtime
+    app.state.runtime = replace(kept, policy=Broken())
     answer = await ask(edge, "POST", "/v1/connect-sessions", json={})
-    app.state.policy = kept
+    app.state.runtime = kept
     assert answer.status_code == 500
     assert "canary" not in answer.text
     for name, value in SECURITY_HEADERS.items():

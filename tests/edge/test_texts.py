@@ -54,7 +54,7 @@ async def test_bad_text_in_a_body_is_refused_everywhere(world: World, kind: str)
         {"owner_id": bad},
         {"owner_id": "o", "provider": bad},
         {"owner_id": "o", "connector_profile_id": bad},
-        {"owner_id": "o", "door": bad},
+        {"owner_id": "o", "channel": bad},
     ]
     for body in explain:
         assert await post(world, "/v1/policy/explain", body, world.as_service()) == 422

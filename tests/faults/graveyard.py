@@ -19,7 +19,8 @@ from typing import Any
 import httpx2
 import sqlalchemy as sa
 
-from app.db.database import Database, open_engine
+from app.db.database import Database
+from app.db.engine import open_engine
 from app.db.leases import leases
 from app.linked_accounts.tables import account_events, linked_accounts
 from app.settings import DatabaseSettings

@@ -17,7 +17,7 @@ import uvicorn
 
 from app.logs import configure_logs
 from app.main import create_app
-from app.runtime import Neighbours
+from app.runtime import Externals
 from app.settings import Settings
 from tests.support.world import plain_wire
 
@@ -84,8 +84,8 @@ async def serve(order: dict[str, Any]) -> None:
 
     asyncio.get_running_loop().set_task_factory(make_task)
     # Wires that read no certificates: that would be most of what a start costs, and all here is plain http.
-    neighbours = Neighbours(stackone_transport=plain_wire(), identity_transport=plain_wire())
-    web = create_app(Settings.model_validate(order["settings"]), neighbours)
+    externals = Externals(stackone_transport=plain_wire(), identity_transport=plain_wire())
+    web = create_app(Settings.model_validate(order["settings"]), externals)
     config = uvicorn.Config(
         web, host="127.0.0.1", port=order["port"], log_config=None, access_log=False, ws="none", lifespan="on"
     )

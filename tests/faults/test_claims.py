@@ -10,7 +10,7 @@ import pytest
 
 from app.linked_accounts import due
 from app.linked_accounts.store import count_due_of_all_owners
-from app.sync.refresh import Refresher
+from app.sync.refresh import refresh_due
 from tests.support.wires import Gate
 from tests.support.world import World, open_world
 
@@ -76,17 +76,16 @@ async def scene(database_url: str) -> AsyncIterator[Scene]:
 async def test_news_that_comes_during_a_read_causes_another(scene: Scene) -> None:
     account_id = await scene.world.link("alice", label="before")
     await scene.hint(account_id)
-    refresher = Refresher(scene.world.runtime)
     scene.gate.hold = "after"
-    first = asyncio.create_task(refresher.run_once())
+    first = asyncio.create_task(refresh_due(scene.world.runtime))
     await scene.gate.holding.wait()
     await scene.world.switch("PATCH", f"/accounts/{account_id}", {"label": "after"})
     await scene.hint(account_id)
-    assert await refresher.run_once() == 0, "it is being read: nobody else may claim it"
+    assert await refresh_due(scene.world.runtime) == 0, "it is being read: nobody else may claim it"
     scene.gate.release()
     assert await first == 1
     assert (await scene.label(account_id), await scene.waiting()) == ("before", 1)
-    assert await refresher.run_once() == 1
+    assert await refresh_due(scene.world.runtime) == 1
     assert (await scene.label(account_id), await scene.waiting()) == ("after", 0)
 
 
@@ -94,9 +93,8 @@ async def test_a_claim_that_ran_out_before_its_turn_is_left_to_the_next(scene: S
     ids = [await scene.world.link("alice", multiple=True) for _ in range(2)]
     for account_id in ids:
         await scene.hint(account_id)
-    refresher = Refresher(scene.world.runtime)
     scene.gate.hold = "after"
-    slow = asyncio.create_task(refresher.run_once())
+    slow = asyncio.create_task(refresh_due(scene.world.runtime))
     await scene.gate.holding.wait()
     scene.clock.passed += 31
     scene.gate.release()
@@ -104,20 +102,19 @@ async def test_a_claim_that_ran_out_before_its_turn_is_left_to_the_next(scene: S
     reads = [len(await scene.world.received("GET", f"/accounts/{account_id}")) for account_id in ids]
     assert sorted(reads) == [0, 1]
     assert await scene.waiting() == 1
-    assert await refresher.run_once() == 1
+    assert await refresh_due(scene.world.runtime) == 1
     assert await scene.waiting() == 0
 
 
 async def test_a_claim_of_a_process_that_died_is_taken_over_when_it_runs_out(scene: Scene) -> None:
     account_id = await scene.world.link("alice")
     await scene.hint(account_id)
-    refresher = Refresher(scene.world.runtime)
     scene.gate.hold = "before"
-    dying = asyncio.create_task(refresher.run_once())
+    dying = asyncio.create_task(refresh_due(scene.world.runtime))
     await scene.gate.holding.wait()
     dying.cancel()
     await asyncio.gather(dying, return_exceptions=True)
-    assert await refresher.run_once() == 0
+    assert await refresh_due(scene.world.runtime) == 0
     scene.clock.passed += 31
-    assert await refresher.run_once() == 1
+    assert await refresh_due(scene.world.runtime) == 1
     assert await scene.waiting() == 0

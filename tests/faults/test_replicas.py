@@ -22,10 +22,10 @@ from app.errors import AppError
 from app.identity.caller import EndUser
 from app.linked_accounts.confirm import confirm_account
 from app.linked_accounts.feed import read_feed
-from app.runtime import Neighbours, Runtime, open_runtime
+from app.runtime import Externals, Runtime, open_runtime
 from app.stackone.webhook import AccountEvent, Delivery
-from app.sync.refresh import Refresher
-from app.sync.routes import record_hint
+from app.sync.inbox import record_hint
+from app.sync.refresh import refresh_due
 from app.sync.sweep import run_sweep
 from sandbox.stackone.accounts import LinkOrder
 from tests.support.databases import PostgresqlDatabases
@@ -67,8 +67,8 @@ class Watched(httpx2.AsyncBaseTransport):
 
 async def replicas(world: World, watched: Watched, stack: AsyncExitStack) -> list[Runtime]:
     """Open four replicas with pools and clocks of their own."""
-    neighbours = Neighbours(stackone_transport=watched)
-    return [await stack.enter_async_context(open_runtime(world.settings, neighbours)) for _ in range(4)]
+    externals = Externals(stackone_transport=watched)
+    return [await stack.enter_async_context(open_runtime(world.settings, externals)) for _ in range(4)]
 
 
 async def going(until: float) -> AsyncIterator[None]:
@@ -98,7 +98,7 @@ async def test_four_replicas_and_eight_writers(postgresql_url: str) -> None:  # 
 
         async def refresh(runtime: Runtime) -> None:
             async for _ in going(until):
-                if not await Refresher(runtime).run_once():
+                if not await refresh_due(runtime):
                     await asyncio.sleep(0.005)
 
         async def sweep(runtime: Runtime) -> None:
@@ -122,20 +122,12 @@ async def test_four_replicas_and_eight_writers(postgresql_url: str) -> None:  # 
                         ids[slot] = world.project.accounts.link(order).id
                     elif chance.random() < 0.2:
                         user = EndUser("i", "s", "org_acme", "Acme Inc", None, {})
-                        await confirm_account(
-                            user,
-                            account_id,
-                            database=runtime.database,
-                            stackone=runtime.stackone,
-                            clock=runtime.clock,
-                            metrics=runtime.metrics,
-                            project_id=None,
-                        )
+                        await confirm_account(runtime, user, account_id)
                     else:
                         world.project.accounts.change(account_id, {"label": f"{number}-{time.monotonic_ns()}"})
                         event = AccountEvent(event="account.updated", account_id=account_id)
                         digest = random.randbytes(32)  # noqa: S311  no secret
-                        await record_hint(Delivery(digest, 0, event), runtime)
+                        await record_hint(runtime, Delivery(digest, 0, event))
                 except AppError as error:
                     failures += error.status == 503
                 await asyncio.sleep(0)
@@ -163,7 +155,7 @@ async def test_four_replicas_and_eight_writers(postgresql_url: str) -> None:  # 
         assert swept > 0
 
         async def settled() -> bool:
-            return await Refresher(runtimes[1]).run_once() == 0
+            return await refresh_due(runtimes[1]) == 0
 
         await eventually(settled, within=20)
         await run_sweep(runtimes[2], by="test", max_removal_percent=100)
@@ -180,7 +172,7 @@ def told(**figures: Any) -> None:
             report.write(json.dumps({"seconds": _SECONDS, **figures}) + "\n")
 
 
-# A busy machine makes the look-alike slow, and a call that ran out of time is rightly made again.
+# A busy machine makes the emulator slow, and a call that ran out of time is rightly made again.
 _PATIENT = {"timeout_seconds": 30, "total_timeout_seconds": 60}
 
 
@@ -194,10 +186,10 @@ async def test_a_due_row_is_read_once_however_many_look(postgresql_url: str) -> 
         ids = [await world.link("alice") for _ in range(60)]
         for account_id in ids:
             event = AccountEvent(event="account.created", account_id=account_id)
-            await record_hint(Delivery(account_id.encode().ljust(32, b"-"), 0, event), runtimes[0])
+            await record_hint(runtimes[0], Delivery(account_id.encode().ljust(32, b"-"), 0, event))
 
         async def work(runtime: Runtime) -> None:
-            while await Refresher(runtime).run_once():
+            while await refresh_due(runtime):
                 pass
 
         await asyncio.gather(*(work(runtime) for runtime in runtimes))

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from app.connect_sessions.housekeeping import Upkeep
-from app.db.database import metadata
+from app.db.tables import metadata
 from app.identity.caller import Scope
+from app.jobs import keep_house
 from app.linked_accounts.store import count_due_of_all_owners
 from sandbox.stackone.accounts import LinkOrder
 from tests.support.waiting import eventually
@@ -98,7 +98,7 @@ async def test_while_stackone_is_away_the_erasure_waits_and_is_then_carried_on(d
 
         # Another process finds it and goes on.
         async def complete() -> bool:
-            await Upkeep(world.runtime).run_once()
+            await keep_house(world.runtime)
             receipt = await world.broker.get(f"/v1/erasures/{answer.json()['id']}", headers=world.as_service())
             return bool(receipt.json()["state"] == "complete")
 

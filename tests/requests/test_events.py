@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from app.identity.caller import Scope
-from app.linked_accounts.apply import Reading, apply_readings
+from app.linked_accounts.apply import Observation, apply_observations
 from app.linked_accounts.changes import Source
 from app.linked_accounts.feed import read_feed
 from app.stackone.models import Account
@@ -119,19 +119,19 @@ async def test_no_reader_misses_a_change_among_concurrent_writers(world: World) 
     """A reader that remembers the highest position it saw gets every position, with writers racing to commit."""
     database, clock, metrics = world.runtime.database, world.clock, world.runtime.metrics
 
-    def reading(number: int, step: int) -> Reading:
+    def reading(number: int, step: int) -> Observation:
         now = clock.now()
         account = Account.model_validate(
             {"id": f"acc{number}", "provider": "p", "status": f"s{step}", "owner_id": "o", "updated_at": now}
         )
-        return Reading(account.id, account, step + 1)
+        return Observation(account.id, account, step + 1)
 
     async def write(writer: int) -> None:
         for step in range(15):
             async with database.transaction() as connection:
-                readings = [reading(writer * 10 + number, step) for number in range(3)]
-                await apply_readings(
-                    connection, readings, source=Source.SWEEP, actor="test", now=clock.now(), metrics=metrics
+                observations = [reading(writer * 10 + number, step) for number in range(3)]
+                await apply_observations(
+                    connection, observations, source=Source.SWEEP, actor="test", now=clock.now(), metrics=metrics
                 )
 
     seen: list[int] = []

@@ -55,11 +55,11 @@ async def test_without_credentials_everything_is_401_but_for_a_short_list(world:
 
 
 async def test_no_door_takes_the_credential_of_another(world: World) -> None:
-    doors = {"browser": world.as_service(), "service": world.as_user("alice"), "webhook": world.as_service()}
+    channels = {"browser": world.as_service(), "service": world.as_user("alice"), "webhook": world.as_service()}
     for method, path, operation in operations():
         [tag] = operation["tags"]
-        if tag in doors:
-            answer = await world.broker.request(method, filled(path), headers=doors[tag])
+        if tag in channels:
+            answer = await world.broker.request(method, filled(path), headers=channels[tag])
             assert answer.status_code == 401, (method, path)
 
 

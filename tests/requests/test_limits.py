@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from app.connect_sessions.tables import connect_sessions
-from app.stackone.budget import Use
+from app.stackone.budget import Priority
 from app.stackone.client import StackOneClient
 from tests.support.redis_server import RedisServer
 from tests.support.world import World, open_world
@@ -96,7 +96,7 @@ async def test_refused_credentials_are_limited_by_address_before_they_are_looked
             await world.broker.get(path, headers=headers)
         assert await statuses(40, lambda _n: world.broker.get(path, headers=FORGED)) == {401: 5, 429: 35}
         must_wait(await world.broker.get(path, headers=FORGED), "unauthenticated_per_address")
-        # Both doors count together, and neither looks at a key any more.
+        # Both channels count together, and neither looks at a key any more.
         bad_key = {"authorization": "Bearer sk_AAAAAAAAAAAA_notakey"}
         must_wait(
             await world.broker.get("/v1/owners/o/linked-accounts", headers=bad_key), "unauthenticated_per_address"
@@ -173,8 +173,8 @@ async def test_a_sweep_that_waits_leaves_room_for_minting(database_url: str) -> 
     ) as world:
         stackone: StackOneClient = world.runtime.stackone
         for _ in range(8):
-            await stackone.list_accounts(page=1, page_size=10, use=Use.SWEEP)
-        waiting = asyncio.create_task(stackone.list_accounts(page=1, page_size=10, use=Use.SWEEP))
+            await stackone.list_accounts(page=1, page_size=10, priority=Priority.SWEEP)
+        waiting = asyncio.create_task(stackone.list_accounts(page=1, page_size=10, priority=Priority.SWEEP))
         assert await statuses(12, minting(world, "alice")) == {201: 12}
         assert not waiting.done()
         waiting.cancel()

@@ -195,7 +195,7 @@ async def test_the_ledger_says_who_and_until_when_but_never_the_token(world: Wor
     answer = await world.broker.post("/v1/connect-sessions", headers=world.as_user("alice"))
     [session] = await stored_sessions(world)
     assert session["id"] == answer.json()["id"]
-    assert (session["owner_id"], session["requested_by"], session["door"], session["status"]) == (
+    assert (session["owner_id"], session["requested_by"], session["channel"], session["status"]) == (
         "org_acme",
         "user:alice",
         "browser",

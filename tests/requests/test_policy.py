@@ -32,7 +32,7 @@ deny = true
 name = "admins of paying customers"
 groups = ["paying"]
 claims = { role = "admin" }
-door = "browser"
+channel = "browser"
 providers = ["*"]
 multiple = true
 session_lifetime = 600
@@ -40,12 +40,12 @@ session_lifetime = 600
 [[rule]]
 name = "paying customers"
 groups = ["paying"]
-door = "browser"
+channel = "browser"
 providers = ["bamboohr"]
 
 [[rule]]
 name = "our backend"
-door = ["service", "auth_link"]
+channel = ["service", "auth_link"]
 owners = ["org_acme", "org_5*"]
 providers = ["bamboohr", "workday"]
 connector_profiles = ["profile-1"]
@@ -97,7 +97,7 @@ async def test_a_wish_inside_the_policy_is_minted_and_the_ledger_names_the_rule(
             'rule "paying customers" does not allow this connector profile; leave it out to use the default one',
         ),
         ("bob", {}, {"categories": ["crm"]}, 'rule "on trial" does not allow all of these categories'),
-        ("bob", {"org_id": "org_new"}, {}, "no rule of the policy matches this owner, door and claims"),
+        ("bob", {"org_id": "org_new"}, {}, "no rule of the policy matches this owner, channel and claims"),
     ],
 )
 async def test_a_wish_outside_the_policy_is_forbidden_and_leaves_nothing_behind(
@@ -165,7 +165,7 @@ async def test_explaining_says_which_rule_and_why(world: World) -> None:
         return answer.json()
 
     refused = await explain(owner_id="org_acme", provider="workday")
-    assert (refused["allowed"], refused["rule"], refused["effective"]) == (False, "paying customers", None)
+    assert (refused["allowed"], refused["rule"], refused["grant"]) == (False, "paying customers", None)
     assert refused["reason"] == 'rule "paying customers" does not allow this provider'
     assert [(row["rule"], row["line"], row["why"]) for row in refused["considered"]] == [
         ("interns look on", 5, "it asks for claims, and there are none"),
@@ -173,9 +173,9 @@ async def test_explaining_says_which_rule_and_why(world: World) -> None:
         ("paying customers", 19, None),
     ]
     allowed = await explain(owner_id="org_acme", provider="workday", claims={"role": "admin"})
-    assert (allowed["rule"], allowed["effective"]["expires_in"]) == ("admins of paying customers", 600)
-    link = await explain(owner_id="org_5", provider="workday", door="auth_link")
-    assert (link["allowed"], link["effective"]["expires_in"]) == (True, 3600)
+    assert (allowed["rule"], allowed["grant"]["expires_in"]) == ("admins of paying customers", 600)
+    link = await explain(owner_id="org_5", provider="workday", channel="auth_link")
+    assert (link["allowed"], link["grant"]["expires_in"]) == (True, 3600)
     assert (await explain(owner_id="org_nobody"))["rule"] is None
     assert await world.received("POST", "/connect_sessions") == []
 

@@ -6,6 +6,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ import sqlalchemy as sa
 from fastapi import FastAPI, Request, Response
 from standardwebhooks import Webhook
 
+from app.jobs import Job, repeat
 from app.push import outbox
-from app.push.deliver import Pusher
-from app.push.sender import NotDelivered, Wire, is_public
+from app.push.deliver import push_once
+from app.push.sender import NotDelivered, Sender, is_public
 from app.push.tables import push_deliveries
-from app.settings import PushSettings
+from app.runtime import Runtime
+from app.settings import PushDestination, PushSettings
 from app.sync.sweep import run_sweep
 from sandbox.serving import bind, serving, url_of
 from tests.support.certificates import self_signed
@@ -66,6 +69,29 @@ async def receiver() -> AsyncIterator[Receiver]:
         yield service
 
 
+@dataclass
+class Pusher:
+    """Pushes by hand what the push job pushes by itself."""
+
+    runtime: Runtime
+    sender: Sender
+
+    async def run_once(self) -> int:
+        """Deliver one batch to each destination."""
+        return sum([await self.push(destination) for destination in self.runtime.settings.push.destinations])
+
+    async def push(self, destination: PushDestination) -> int:
+        """Deliver one batch to one destination."""
+        return await push_once(self.runtime, sender=self.sender, destination=destination)
+
+    async def run_forever(self) -> None:
+        """Push to each destination by itself, as the process does."""
+        async with asyncio.TaskGroup() as tasks:
+            for destination in self.runtime.settings.push.destinations:
+                round_ = partial(push_once, sender=self.sender, destination=destination)
+                tasks.create_task(repeat(Job("push", round_, 1.0), self.runtime))
+
+
 @asynccontextmanager
 async def pushing(database_url: str, service: Receiver, **push: Any) -> AsyncIterator[tuple[World, Pusher]]:
     """Open a world in which nothing runs by itself, and a pusher to run by hand."""
@@ -76,7 +102,7 @@ async def pushing(database_url: str, service: Receiver, **push: Any) -> AsyncIte
         sync={"enabled": False, "sweep_interval_seconds": 0},
         push={"destinations": [destination], "backoff_seconds": 0.01, "max_backoff_seconds": 1, **push},
     ) as world:
-        wire = Wire(timeout_seconds=2, allow_private=True)
+        wire = Sender(timeout_seconds=2, allow_private=True)
         pusher = Pusher(world.runtime, wire)
         await pusher.run_once()
         yield world, pusher
@@ -142,7 +168,7 @@ async def test_a_destination_that_hangs_keeps_nothing_from_another(database_url:
     async with receiver() as service, pushing(database_url, service) as (world, _pusher):
         hanging = {"name": "audit", "url": service.url.replace("/changes", "/hanging"), "secret": SECRET}
         both = PushSettings.model_validate({"destinations": [hanging, DESTINATION | {"url": service.url}]})
-        wire = Wire(timeout_seconds=30, allow_private=True, transport=Hanging())
+        wire = Sender(timeout_seconds=30, allow_private=True, transport=Hanging())
         pusher = Pusher(replace(world.runtime, settings=world.settings.model_copy(update={"push": both})), wire)
         await asyncio.gather(*(pusher.push(destination) for destination in both.destinations))
         pushing_on = asyncio.create_task(pusher.run_forever())
@@ -212,11 +238,11 @@ class Recording(httpx2.AsyncBaseTransport):
         return httpx2.Response(self._status, headers=self._headers, request=request)
 
 
-def wire(network: Recording, *addresses: str) -> Wire:
+def wire(network: Recording, *addresses: str) -> Sender:
     async def resolver(_host: str, _port: int) -> list[str]:
         return list(addresses)
 
-    return Wire(timeout_seconds=1, allow_private=False, resolver=resolver, transport=network)
+    return Sender(timeout_seconds=1, allow_private=False, resolver=resolver, transport=network)
 
 
 async def test_the_connection_goes_to_the_address_that_was_checked() -> None:
@@ -263,7 +289,7 @@ async def test_a_connection_is_for_the_name_in_its_certificate_only(tmp_path: Pa
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=listening)
     port = server.sockets[0].getsockname()[1]
-    wire = Wire(
+    wire = Sender(
         timeout_seconds=5,
         allow_private=True,
         resolver=resolver,

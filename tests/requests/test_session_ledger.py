@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from app.connect_sessions.housekeeping import Upkeep
 from app.connect_sessions.tables import connect_sessions
+from app.jobs import keep_house
 from app.linked_accounts.tables import account_events
 from app.sync.sweep import run_sweep
 from tests.support.waiting import eventually
@@ -37,7 +37,7 @@ async def standing(world: World, session: dict[str, Any], user: str = "alice") -
 
 
 async def ledger(world: World) -> dict[str, tuple[str, str | None]]:
-    """Return the ledger as it stands on disk, without settling anything."""
+    """Return the ledger as it stands on disk, without resolving anything."""
     c = connect_sessions.c
     async with world.runtime.database.reading() as connection:
         rows = await connection.execute(sa.select(c.id, c.status, c.linked_account_id))
@@ -91,7 +91,7 @@ async def test_a_session_that_nobody_asks_about_is_settled_too(quiet: World) -> 
     account_id = await submit(quiet, session)
     await quiet.broker.post(f"/v1/linked-accounts/{account_id}/confirm", headers=quiet.as_user("alice"))
     assert (await ledger(quiet))[session["id"]] == ("pending", None)
-    assert await Upkeep(quiet.runtime).run_once()
+    assert await keep_house(quiet.runtime) == 0
     assert (await ledger(quiet))[session["id"]] == ("linked", account_id)
 
 
@@ -120,7 +120,6 @@ async def test_sessions_for_further_accounts_need_one_each(quiet: World) -> None
 
 async def test_a_session_expires_and_is_forgotten(quiet: World) -> None:
     session = await mint(quiet, provider="bamboohr")
-    upkeep = Upkeep(quiet.runtime)
 
     async def age(**span: float) -> None:
         async with quiet.runtime.database.transaction() as connection:
@@ -130,14 +129,14 @@ async def test_a_session_expires_and_is_forgotten(quiet: World) -> None:
 
     await age(minutes=31)
     assert await standing(quiet, session) == ("expired", None)
-    await upkeep.run_once()
+    await keep_house(quiet.runtime)
     # Within the grace it may still turn out to be linked.
     assert (await ledger(quiet))[session["id"]] == ("pending", None)
     await age(minutes=10)
-    await upkeep.run_once()
+    await keep_house(quiet.runtime)
     assert (await ledger(quiet))[session["id"]] == ("expired", None)
     await age(days=91)
-    await upkeep.run_once()
+    await keep_house(quiet.runtime)
     assert await ledger(quiet) == {}
 
 
@@ -147,7 +146,7 @@ async def test_old_hints_are_forgotten_and_changes_kept(quiet: World) -> None:
     async with quiet.runtime.database.transaction() as connection:
         await connection.execute(sa.insert(account_events).values(kind="hint", **row))
         await connection.execute(sa.insert(account_events).values(kind="account.linked", position=1, **row))
-    await Upkeep(quiet.runtime).run_once()
+    await keep_house(quiet.runtime)
     async with quiet.runtime.database.reading() as connection:
         kinds = (await connection.execute(sa.select(account_events.c.kind))).scalars().all()
     assert kinds == ["account.linked"]

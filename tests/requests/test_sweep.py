@@ -11,8 +11,8 @@ import httpx2
 import pytest
 import sqlalchemy as sa
 
-from app.db.database import metadata
 from app.db.leases import LeaseLost, acquire
+from app.db.tables import metadata
 from app.errors import Unavailable
 from app.identity.caller import Scope
 from app.linked_accounts.tables import account_events, linked_accounts

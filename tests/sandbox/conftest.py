@@ -26,7 +26,7 @@ from tests.sandbox.look import (
 
 @pytest.fixture(scope="session")
 async def everybody() -> AsyncIterator[Look]:
-    """Start the look-alike once; `look` puts it back to its beginning before each test."""
+    """Start the emulator once; `look` puts it back to its beginning before each test."""
     config = StackOneConfig(
         api_key=API_KEY,
         webhook_secret=WEBHOOK_SECRET,

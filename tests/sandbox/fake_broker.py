@@ -25,7 +25,7 @@ class Ready(http.server.BaseHTTPRequestHandler):
 if f"{COMMAND} fails" == FAKE:
     sys.stderr.write("this is what went wrong\n")
     sys.exit(3)
-if COMMAND == "api-keys":
+if COMMAND == "service-keys":
     sys.stdout.write("no json" if FAKE == "no key" else json.dumps({"key": "sk_fake", "argv": sys.argv[2:]}))
 if COMMAND == "serve":
     sys.stdout.write("serving\n")

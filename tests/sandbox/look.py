@@ -65,7 +65,7 @@ class Receiver:
 
 @dataclass(kw_only=True)
 class Look:
-    """The look-alike and everybody who talks to it."""
+    """The emulator and everybody who talks to it."""
 
     project: Project
     clock: StandingClock

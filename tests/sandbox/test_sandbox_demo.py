@@ -17,7 +17,7 @@ import pytest
 
 from sandbox.launch.broker import Broker
 from sandbox.launch.environment import broker_environment
-from sandbox.launch.neighbours import neighbours
+from sandbox.launch.externals import externals
 from sandbox.launch.options import DemoError, DemoOptions
 from sandbox.launch.ports import Ports, claim_ports
 from sandbox.launch.secrets_file import demo_secrets
@@ -218,7 +218,7 @@ async def test_a_second_ctrl_c_leaves_no_orphan(tmp_path: Path, ports: Ports) ->
     assert children[0].returncode == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("step", ["migrate", "api-keys"])
+@pytest.mark.parametrize("step", ["migrate", "service-keys"])
 async def test_a_failed_step_shows_its_output_and_a_remedy(tmp_path: Path, ports: Ports, step: str) -> None:
     broker = fake_broker(tmp_path, ports, f"{step} fails")
     with pytest.raises(DemoError, match=r"exit code 3(.|\n)*this is what went wrong(.|\n)*start again"):
@@ -248,7 +248,7 @@ async def test_neighbours_serve_remember_and_go(tmp_path: Path, ports: Ports) ->
     saved = tmp_path / "stackone.json"
     page = tmp_path / "dist"
     key = {"x-sandbox-key": secrets.sandbox_key}
-    async with neighbours(ports, secrets, saved, page) as up, httpx2.AsyncClient(trust_env=False) as client:
+    async with externals(ports, secrets, saved, page) as up, httpx2.AsyncClient(trust_env=False) as client:
         summary = Summary(
             ports=ports,
             secrets=secrets,
@@ -271,7 +271,7 @@ async def test_neighbours_serve_remember_and_go(tmp_path: Path, ports: Ports) ->
         assert up.has_page
         assert (await client.get(told["idp"])).text == "page"
     again = claim_ports(options(tmp_path))
-    async with neighbours(again, secrets, saved, page) as up:
+    async with externals(again, secrets, saved, page) as up:
         assert [account.id for account in up.project.accounts] == [made.json()["id"]]
 
 
@@ -288,7 +288,7 @@ async def test_an_answer_does_not_wait_for_an_acknowledgement(tmp_path: Path, po
                 took.append(time.perf_counter() - asked)
         return min(took)
 
-    async with neighbours(ports, secrets, tmp_path / "stackone.json"):
+    async with externals(ports, secrets, tmp_path / "stackone.json"):
         # Each took 40 ms, busy machine or not, while answers left in two parts and the second waited.
         assert await asyncio.to_thread(ask) < 0.03
 

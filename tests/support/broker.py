@@ -1,4 +1,4 @@
-"""A broker in this process: a real SQLite file, StackOne's look-alike behind the real client, and time on order.
+"""A broker in this process: a real SQLite file, the StackOne emulator behind the real client, and time on order.
 
 Nothing goes over a socket, so that a test takes milliseconds and many small questions can be asked.
 """
@@ -6,7 +6,7 @@ Nothing goes over a socket, so that a test takes milliseconds and many small que
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
@@ -21,13 +21,13 @@ from app.connect_sessions.mint import MintedSession, Minter, Owner
 from app.connect_sessions.tables import connect_sessions
 from app.db.database import transaction_open
 from app.identity.caller import EndUser
-from app.linked_accounts.apply import Reading, apply_readings
+from app.linked_accounts.apply import Observation, apply_observations
 from app.linked_accounts.changes import Source
 from app.linked_accounts.store import take_read_ticket
 from app.linked_accounts.tables import account_events, linked_accounts
 from app.main import create_app
-from app.policy.rules import Door, Policy
-from app.runtime import Neighbours, Runtime, open_runtime
+from app.policy.rules import Channel, Policy
+from app.runtime import Externals, Runtime, open_runtime
 from app.settings import Settings
 from app.stackone.models import ConnectSessionRequest
 from sandbox.stackone.accounts import LinkOrder
@@ -43,7 +43,7 @@ ANN = EndUser("https://login.example.test", "ann", "acme", "Acme Inc.", "ann@acm
 
 
 class InProcessStackOne(httpx2.AsyncBaseTransport):
-    """The look-alike without a wire, put together when it is first called; never inside a transaction."""
+    """The emulator without a wire, put together when it is first called; never inside a transaction."""
 
     def __init__(self, project: Project) -> None:
         """Serve a project; `before` is awaited ahead of each answer."""
@@ -96,14 +96,14 @@ class Broker:
         *,
         policy: Policy | None = None,
         live_sessions: int = 100,
-        door: Door = "browser",
+        channel: Channel = "browser",
         expires_in: int = 1800,
         **wish: Any,
     ) -> MintedSession:
         """Mint for an owner."""
         asked = ConnectSessionRequest(origin_owner_id="", origin_owner_name="", **wish)
         minter = self.minter(policy, live_sessions=live_sessions)
-        return await minter.mint(asked, owner, door=door, expires_in=expires_in)
+        return await minter.mint(asked, owner, channel=channel, expires_in=expires_in)
 
     def link(self, provider: str = "bamboohr", *, owner: str = "acme", name: str = "Acme Inc.", **fields: Any) -> str:
         """Link an account at StackOne, of which nobody tells the broker."""
@@ -116,11 +116,13 @@ class Broker:
         """Read accounts at StackOne and store what it says, as a refresh does."""
         async with self.runtime.database.transaction() as connection:
             ticket = await take_read_ticket(connection)
-        readings = [Reading(name, await self.runtime.stackone.get_account(name), ticket) for name in account_ids]
+        observations = [
+            Observation(name, await self.runtime.stackone.get_account(name), ticket) for name in account_ids
+        ]
         async with self.runtime.database.transaction() as connection:
-            await apply_readings(
+            await apply_observations(
                 connection,
-                readings,
+                observations,
                 source=Source.REFRESH,
                 actor="stackone",
                 now=self.clock.now(),
@@ -173,7 +175,7 @@ class Broker:
             "id": session_id,
             "owner_id": "acme",
             "requested_by": "user:ann",
-            "door": "browser",
+            "channel": "browser",
             "mode": "create",
             "status": "pending",
             "provider": "bamboohr",
@@ -255,8 +257,8 @@ async def open_broker(
         }
     )
     wire = InProcessStackOne(project)
-    neighbours = Neighbours(clock=clock, stackone_transport=wire, identity_transport=IssuerServer())
-    async with open_runtime(settings, neighbours) as runtime:
+    externals = Externals(clock=clock, stackone_transport=wire, identity_transport=IssuerServer())
+    async with open_runtime(settings, externals) as runtime:
         yield Broker(runtime, project, wire, clock, issuer)
 
 
@@ -264,8 +266,7 @@ async def open_broker(
 async def front_door(broker: Broker, policy: Policy | None = None) -> AsyncIterator[httpx2.AsyncClient]:
     """Open the web application over a broker; its background loops are not running."""
     web = create_app(broker.runtime.settings)
-    web.state.runtime = broker.runtime
-    web.state.policy = policy or Policy()
+    web.state.runtime = replace(broker.runtime, policy=policy or Policy())
     transport = httpx2.ASGITransport(web)
     async with httpx2.AsyncClient(transport=transport, base_url="https://broker.example") as http:
         yield http

@@ -15,8 +15,9 @@ import sqlalchemy as sa
 from alembic import command
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from app.db.database import engine_url, metadata
+from app.db.engine import engine_url
 from app.db.schema_version import alembic_config
+from app.db.tables import metadata
 
 _LOCAL_POSTGRESQL = ("127.0.0.1", 5432)
 

@@ -1,4 +1,4 @@
-"""Tokens that must open no door, each an attack with a name, by the reason for which it is refused.
+"""Tokens that must open no channel, each an attack with a name, by the reason for which it is refused.
 
 Each is made from an issuer whose real key the broker believes, so that nothing but the forgery is wrong with it.
 """
@@ -204,7 +204,7 @@ ATTACKS: dict[str, dict[str, Forge]] = {
         "iss-list": lambda i: i.token(iss=[i.url]),
         "iss-null": lambda i: i.token(iss=None),
     },
-    "the token's issuer is not trusted at this door": {
+    "the token's issuer is not trusted at this channel": {
         "iss-unknown": lambda i: i.token(iss="https://attacker.example"),
         "iss-trailing-slash": lambda i: i.token(iss=i.url + "/"),
         "iss-prefix": lambda i: i.token(iss=i.url + ".attacker.example"),

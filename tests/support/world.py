@@ -1,4 +1,4 @@
-"""A small world on loopback sockets: StackOne's look-alike, an identity provider, and the broker between them.
+"""A small world on loopback sockets: the StackOne emulator, an identity provider, and the broker between them.
 
 Everything is the real thing over real HTTP. The broker runs in this process, so that a test may hold its Runtime;
 its calls to StackOne go through a transport that fails the test if a transaction is open while one is made.
@@ -20,7 +20,7 @@ from app.db.database import transaction_open
 from app.identity.caller import Scope
 from app.identity.service_keys import keys as api_keys
 from app.main import create_app
-from app.runtime import Neighbours, Runtime
+from app.runtime import Externals, Runtime
 from app.settings import Settings
 from sandbox.identity.application import create_identity_provider
 from sandbox.identity.keys import KeyRing
@@ -138,7 +138,7 @@ class World:
         return str(answer["id"])
 
     async def switch(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """Turn one of the look-alike's switches."""
+        """Turn one of the emulator's switches."""
         answer = await self.stackone.request(
             method, f"/_sandbox{path}", json=body, headers={"x-sandbox-key": SANDBOX_KEY}
         )
@@ -146,7 +146,7 @@ class World:
         return answer.json()
 
     async def received(self, method: str, path: str) -> list[dict[str, Any]]:
-        """Return what the look-alike received on a path."""
+        """Return what the emulator received on a path."""
         requests = await self.switch("GET", "/requests")
         return [row for row in requests if row["method"] == method and row["path"] == path]
 
@@ -188,12 +188,12 @@ async def open_world(
     )
     settings = settings_for(database_url=database_url, stackone_url=stackone_url, issuer=issuer, **sections)
     real_wire = NoTransactionTransport(verify=False)
-    neighbours = Neighbours(
+    externals = Externals(
         clock=clock or SystemClock(),
         stackone_transport=stackone_wire(real_wire) if stackone_wire else real_wire,
         identity_transport=plain_wire(),
     )
-    web = create_app(settings, neighbours)
+    web = create_app(settings, externals)
     async with (
         serving_all(
             (create_stackone(project), stackone_socket),
@@ -211,7 +211,7 @@ async def open_world(
             stackone=stackone,
             settings=settings,
             issuer=issuer,
-            clock=neighbours.clock,
+            clock=externals.clock,
         )
         world.service_key = await world.create_key()
         yield world

@@ -137,7 +137,7 @@ def test_an_issuer_that_cannot_be_trusted_stops_the_start(monkeypatch: pytest.Mo
     assert all(mistake.startswith("BROKER_IDENTITY") for mistake in mistakes())
 
 
-def test_users_tokens_of_a_shared_issuer_cannot_open_the_service_door(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_users_tokens_of_a_shared_issuer_cannot_open_the_service_channel(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = {"issuer": ISSUER["issuer"], "audiences": ["connect-broker"]}
     monkeypatch.setenv("BROKER_IDENTITY__MACHINE_ISSUERS", json.dumps([machine]))
     assert mistakes() == ["BROKER_IDENTITY"]

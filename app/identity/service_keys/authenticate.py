@@ -1,4 +1,4 @@
-"""Recognising a service key at the door."""
+"""Recognising a service key at the channel."""
 
 import hmac
 from collections.abc import Sequence

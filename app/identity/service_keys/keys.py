@@ -53,7 +53,7 @@ class StoredKey:
     rotated_to: str | None
 
     def is_active(self, now: datetime) -> bool:
-        """Say whether the key opens the door at this moment."""
+        """Say whether the key opens the channel at this moment."""
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
 
 

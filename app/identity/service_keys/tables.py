@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-from app.db.database import Json, UtcDateTime, metadata
+from app.db.tables import Json, UtcDateTime, metadata
 
 service_keys = sa.Table(
     "service_keys",

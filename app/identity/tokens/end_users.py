@@ -28,12 +28,12 @@ class UserIssuer:
         self._machine_marks = machine_marks
 
     async def end_user(self, token: UnverifiedToken, *, now: float) -> EndUser:
-        """Return whom a token is about. Raises Refused, or Unavailable if the issuer's keys cannot be had."""
+        """Return whom a token is about. Raises Refused, or Unavailable if the issuer's keys cannot be fetched."""
         payload = await self._verifier.verify(token)
         check_claims(token, payload, self._settings, now=now)
         if self._machine_marks and meets(payload, self._machine_marks):
-            # The other half of the rule that a user's token must not open the service door.
-            reason = "a machine token at the browser door"
+            # The other half of the rule that a user's token must not open the service channel.
+            reason = "a machine token at the browser channel"
             raise Refused(reason)
         return self._read(payload)
 

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import httpx2
-
 from app.clock import Clock
 from app.identity.tokens.end_users import UserIssuer
 from app.identity.tokens.key_ring import FetchKeys, KeyRing, KeyRingTimes, KeysUnreachable
 from app.identity.tokens.machines import MachineIssuer
-from app.identity.tokens.oidc import KeyFetcher, open_client
+from app.identity.tokens.oidc import KeyFetcher, Transport, open_client
 from app.identity.tokens.shared_secret import SharedSecretVerifier
 from app.identity.tokens.verify import PublicKeyVerifier, TokenVerifier
 from app.settings import IdentitySettings, IssuerSettings, MachineIssuerSettings, SettingsError
@@ -116,7 +114,7 @@ async def _verifiers(name: str, listed: Sequence[IssuerSettings], rings: _Rings,
             mistakes.append(f"BROKER_IDENTITY__{name}[{number}]: {error}")
             continue
         if issuer.jwks_file is not None:
-            # A file is read at once: unlike an issuer that is away, one that is unusable will not mend itself.
+            # A file is read at once: unlike an issuer that is away, one that is unusable will not fix itself.
             await rings.ring(issuer).warm()
             if problem := rings.ring(issuer).problem:
                 mistakes.append(f"BROKER_IDENTITY__{name}[{number}]: jwks_file: {problem}")
@@ -157,7 +155,7 @@ def _machine_marks(
 
 @asynccontextmanager
 async def open_issuers(
-    settings: IdentitySettings, *, clock: Clock, transport: httpx2.AsyncBaseTransport | None = None
+    settings: IdentitySettings, *, clock: Clock, transport: Transport | None = None
 ) -> AsyncIterator[TrustedIssuers]:
     """Make every issuer's verifier and own the HTTP client they share. Raises SettingsError."""
     async with open_client(settings.timeout_seconds, transport) as client:

@@ -22,7 +22,7 @@ class MachineIssuer:
         self._verifier = verifier
 
     async def service(self, token: UnverifiedToken, *, now: float) -> Service:
-        """Return the service a token is for. Raises Refused, or Unavailable if the issuer's keys cannot be had."""
+        """Return the service a token is for. Raises Refused, or Unavailable if the issuer's keys cannot be fetched."""
         payload = await self._verifier.verify(token)
         check_claims(token, payload, self._settings, now=now)
         subject = text_claim(payload, ("sub",), "the subject")

@@ -13,12 +13,15 @@ import httpx2
 
 from app.identity.tokens.key_ring import KeysUnreachable
 
+# What may stand in for the network: tests hand their own in.
+Transport = httpx2.AsyncBaseTransport
+
 MAXIMUM_ANSWER_BYTES = 256 * 1024
 _DISCOVERY_PATH = "/.well-known/openid-configuration"
 _OK = 200
 
 
-def open_client(timeout_seconds: float, transport: httpx2.AsyncBaseTransport | None = None) -> httpx2.AsyncClient:
+def open_client(timeout_seconds: float, transport: Transport | None = None) -> httpx2.AsyncClient:
     """Create the client for issuers; close it with `aclose`."""
     return httpx2.AsyncClient(
         transport=transport,

@@ -14,7 +14,7 @@ class TokenVerifier(Protocol):
     """What stands between an unverified token and its claims."""
 
     async def verify(self, token: UnverifiedToken) -> dict[str, Any]:
-        """Return the claims of a token that is genuine. Raises Refused, or Unavailable if the keys cannot be had."""
+        """Return the claims of a genuine token. Raises Refused, or Unavailable if the keys cannot be fetched."""
         ...
 
 
@@ -70,7 +70,7 @@ class PublicKeyVerifier:
         self._audiences = tuple(audiences)
 
     async def verify(self, token: UnverifiedToken) -> dict[str, Any]:
-        """Return the claims of a genuine token. Raises Refused, or Unavailable if the keys cannot be had."""
+        """Return the claims of a genuine token. Raises Refused, or Unavailable if the keys cannot be fetched."""
         if token.algorithm not in self._algorithms:
             # Before the keys are asked for: a forger's `alg` must not cost an outbound request.
             reason = "the token's alg is not one of this issuer's"

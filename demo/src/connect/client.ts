@@ -1,4 +1,4 @@
-/** The broker's browser door, typed by its OpenAPI document. Tokens and accounts pass through; nothing is kept. */
+/** The broker's browser channel, typed by its OpenAPI document. Tokens and accounts pass through; nothing is kept. */
 
 import type { components } from "./broker-api";
 import { ConnectProblem, problemFrom } from "./problems";

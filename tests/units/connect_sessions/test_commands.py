@@ -67,7 +67,7 @@ def test_without_claims_the_reason_says_so(file: Path) -> None:
     assert shown.output.splitlines() == [
         "line 1: suspended: it asks for claims, and there are none",
         "line 6: gold: it asks for claims, and there are none",
-        "refused: no rule of the policy matches this owner, door and claims",
+        "refused: no rule of the policy matches this owner, channel and claims",
     ]
 
 

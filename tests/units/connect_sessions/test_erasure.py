@@ -10,7 +10,7 @@ from app.connect_sessions.tables import connect_sessions, erasures, owners
 from app.errors import AppError, NotFound
 from app.linked_accounts.tables import account_events, linked_accounts
 from app.owners.erasure import Erasure, carry_on, erase_owner, get_erasure, pending_erasures
-from app.stackone.budget import Use
+from app.stackone.budget import Priority
 from sandbox.stackone.account_json import account_v1
 from sandbox.stackone.listing import Listing
 from tests.support.broker import Broker
@@ -93,8 +93,8 @@ async def test_asking_again_while_it_is_under_way_is_the_same_erasure(broker: Br
     assert (first.state, first.owner_id, first.completed_at) == ("pending", "acme", None)
     assert (first.accounts, first.sessions, first.events) == (0, 0, 0)
     assert again == first
-    put_off = {"event": "erasure_put_off", "log_level": "warning", "erasure_id": first.id, "code": "unavailable"}
-    assert logs.count(put_off) == 2
+    reschedule = {"event": "erasure_put_off", "log_level": "warning", "erasure_id": first.id, "code": "unavailable"}
+    assert logs.count(reschedule) == 2
     done = await erase(broker)
     assert (done.id, done.state, done.requested_by) == (first.id, "complete", OPS)
     assert done.completed_at == broker.clock.now()
@@ -290,7 +290,7 @@ async def test_in_the_background_an_erasure_yields_to_people_at_every_step(broke
     if calls == 0:
         await have_stackone_ask_for_patience(broker)
     broker.wire.before = count
-    done = await carry_on(broker.runtime, pending, use=Use.REFRESH)
+    done = await carry_on(broker.runtime, pending, priority=Priority.REFRESH)
 
     assert done.state == "pending"
     asked = [path for _, path in broker.asked()[before:] if path != "/accounts/none"]

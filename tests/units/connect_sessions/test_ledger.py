@@ -222,7 +222,7 @@ async def test_only_an_open_session_can_be_ended(broker: Broker, before: str, af
     await broker.has_session("cs_other")
     broker.clock.advance(60)
     async with broker.runtime.database.transaction() as connection:
-        await ledger.resolve(connection, "cs_1", status="linked", account_id="a1", now=broker.clock.now())
+        await ledger.record_end(connection, "cs_1", status="linked", account_id="a1", now=broker.clock.now())
 
     ended, other = await broker.rows(connect_sessions)
     is_open = before in {"pending", "minting"}

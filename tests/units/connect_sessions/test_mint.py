@@ -58,27 +58,27 @@ async def test_a_plain_wish_opens_a_session_for_the_verified_owner(broker: Broke
             "event": "connect_session_minted",
             "log_level": "info",
             "session_id": minted.id,
-            "door": "browser",
+            "channel": "browser",
             "mode": "create",
             "actor": "user:ann",
             "rule": None,
         }
     ]
-    assert counted(broker, "broker_connect_sessions_total", door="browser", mode="create") == 1
+    assert counted(broker, "broker_connect_sessions_total", channel="browser", mode="create") == 1
 
 
 async def test_the_ledger_has_everything_but_the_token(broker: Broker) -> None:
     with capture_logs() as logs:
         minted = await broker.mint(
             policy=with_rules(OPEN),
-            door="service",
+            channel="service",
             expires_in=600,
             provider="workday",
             categories=(Category.HRIS, Category.HRIS_LEGACY),
             multiple=True,
         )
     [entry] = [entry for entry in logs if entry["event"] == "connect_session_minted"]
-    assert (entry["door"], entry["rule"]) == ("service", "open")
+    assert (entry["channel"], entry["rule"]) == ("service", "open")
 
     upstream = next(iter(broker.project.sessions))
     assert minted.id.startswith("cs_")
@@ -86,7 +86,7 @@ async def test_the_ledger_has_everything_but_the_token(broker: Broker) -> None:
         "id": minted.id,
         "owner_id": "acme",
         "requested_by": "user:ann",
-        "door": "service",
+        "channel": "service",
         "mode": "create",
         "status": "pending",
         "provider": "workday",
@@ -155,7 +155,7 @@ async def test_an_existing_account_is_edited_instead(broker: Broker) -> None:
     row = await broker.row(connect_sessions)
     assert (row["mode"], row["account_id"], row["provider"], row["multiple"]) == ("edit", account_id, "bamboohr", False)
     assert row["policy_rule"] == "open"
-    assert counted(broker, "broker_connect_sessions_total", door="browser", mode="edit") == 1
+    assert counted(broker, "broker_connect_sessions_total", channel="browser", mode="edit") == 1
 
 
 async def test_a_further_account_is_made_where_it_is_asked_for(broker: Broker) -> None:
@@ -293,7 +293,7 @@ async def test_policy_is_asked_about_the_very_wish(broker: Broker) -> None:
     asked = Rule(
         "the very wish",
         owners=("acme",),
-        doors=frozenset({"service"}),
+        channels=frozenset({"service"}),
         claims={"plan": "gold"},
         providers=("bamboohr",),
         categories=(Category.HRIS,),
@@ -303,7 +303,7 @@ async def test_policy_is_asked_about_the_very_wish(broker: Broker) -> None:
     policy = with_rules(asked)
     minted = await broker.mint(
         policy=policy,
-        door="service",
+        channel="service",
         provider="bamboohr",
         connector_profile_id="profile-1",
         multiple=True,
@@ -319,15 +319,15 @@ async def test_policy_is_asked_about_the_very_wish(broker: Broker) -> None:
     for wish in (
         {"owner": GLOBEX},
         {"owner": replace(ACME, claims={})},
-        {"door": "browser"},
+        {"channel": "browser"},
         {"provider": "workday"},
         {"connector_profile_id": "other"},
         {"provider": None, "categories": (Category.CRM,)},
     ):
-        values: dict[str, Any] = {"policy": policy, "door": "service", "provider": "bamboohr", **wish}
+        values: dict[str, Any] = {"policy": policy, "channel": "service", "provider": "bamboohr", **wish}
         with pytest.raises(Forbidden):
             await broker.mint(**values)
-    shorter = await broker.mint(policy=policy, door="service", provider="bamboohr", expires_in=120)
+    shorter = await broker.mint(policy=policy, channel="service", provider="bamboohr", expires_in=120)
     assert shorter.expires_in == 120
 
 
@@ -343,11 +343,11 @@ async def test_a_refusal_is_counted_logged_and_leaves_nothing_behind(broker: Bro
     with capture_logs() as logs, pytest.raises(Forbidden) as refusal:
         await broker.mint(policy=with_rules(*rules))
 
-    reason = 'rule "no" denies it' if rules else "no rule of the policy matches this owner, door and claims"
+    reason = 'rule "no" denies it' if rules else "no rule of the policy matches this owner, channel and claims"
     name = "no" if rules else None
     assert refusal.value.detail == reason
     assert logs == [
-        {"event": "policy_refused", "log_level": "info", "rule": name, "door": "browser", "owner_id": "acme"}
+        {"event": "policy_refused", "log_level": "info", "rule": name, "channel": "browser", "owner_id": "acme"}
     ]
     assert counted(broker, "broker_policy_refusals_total", rule=name or "") == 1
     assert broker.asked() == []

@@ -21,16 +21,10 @@ pytestmark = pytest.mark.anyio
 async def poll(
     broker: Broker, minted: MintedSession, *, token: str | None = None, user: Any = ANN, project_id: str | None = None
 ) -> tuple[Session, str | None]:
-    return await poll_session(
-        user,
-        minted.id,
-        token or minted.token.get_secret_value(),
-        database=broker.runtime.database,
-        stackone=broker.runtime.stackone,
-        clock=broker.clock,
-        metrics=broker.runtime.metrics,
-        project_id=project_id,
-    )
+    settings = broker.runtime.settings
+    stackone = settings.stackone.model_copy(update={"project_id": project_id})
+    runtime = replace(broker.runtime, settings=settings.model_copy(update={"stackone": stackone}))
+    return await poll_session(runtime, user, minted.id, token or minted.token.get_secret_value())
 
 
 def begin(broker: Broker, minted: MintedSession) -> Attempt:

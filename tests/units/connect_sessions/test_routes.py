@@ -64,7 +64,7 @@ async def test_a_user_opens_a_session(broker: Broker, http: httpx2.AsyncClient) 
         }
     ]
     row = await broker.row(connect_sessions)
-    assert (row["requested_by"], row["door"], row["owner_id"]) == ("user:ann", "browser", "acme")
+    assert (row["requested_by"], row["channel"], row["owner_id"]) == ("user:ann", "browser", "acme")
 
 
 async def test_a_user_may_send_no_body_at_all(broker: Broker, http: httpx2.AsyncClient) -> None:
@@ -123,7 +123,7 @@ async def test_a_service_opens_a_session_for_an_owner(broker: Broker, http: http
     }
     assert broker.sent() == [{"origin_owner_id": "acme", **EVERYTHING}]
     row = await broker.row(connect_sessions)
-    assert (row["requested_by"], row["door"]) == ("service:robot", "service")
+    assert (row["requested_by"], row["channel"]) == ("service:robot", "service")
 
 
 async def test_a_service_names_the_owner_and_nothing_else(broker: Broker, http: httpx2.AsyncClient) -> None:
@@ -135,7 +135,7 @@ async def test_a_service_names_the_owner_and_nothing_else(broker: Broker, http: 
     named = {"origin_owner_id": "acme", "origin_owner_name": "acme"}
     assert session == {**named, "expires_in": 1800}
     assert auth_link == {**named, "expires_in": 432_000}
-    rows = {row["door"]: row["id"] for row in await broker.rows(connect_sessions)}
+    rows = {row["channel"]: row["id"] for row in await broker.rows(connect_sessions)}
     assert set(rows) == {"service", "auth_link"}
     tokens = [session.token for session in broker.project.sessions]
     assert link.json() == {

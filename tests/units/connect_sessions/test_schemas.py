@@ -7,11 +7,10 @@ import pytest
 from pydantic import ValidationError
 
 from app.connect_sessions.ledger import Session
-from app.connect_sessions.poll_routes import SessionPoll
-from app.connect_sessions.schemas import OwnerSessionRequest, SessionStatus
+from app.connect_sessions.schemas import OwnerSessionRequest, SessionPoll, SessionStatus
 from app.owners.erasure import Erasure
-from app.owners.routes import ErasureReceipt
-from app.policy.rules import Asked, Decision, Effective, Policy, Rule, consider, decide
+from app.owners.schemas import ErasureReceipt
+from app.policy.rules import Decision, Grant, Policy, Request, Rule, consider, decide
 from app.policy.schemas import ExplainRequest, Explanation
 from app.settings import SessionSettings
 from app.stackone.models import Category
@@ -123,7 +122,7 @@ def test_a_token_that_no_header_could_carry_is_refused() -> None:
 def test_a_question_to_policy_is_asked_as_it_stands() -> None:
     question = ExplainRequest(
         owner_id="acme",
-        door="service",
+        channel="service",
         provider="workday",
         categories=[Category.HRIS, Category.ATS],
         connector_profile_id="profile-1",
@@ -132,7 +131,7 @@ def test_a_question_to_policy_is_asked_as_it_stands() -> None:
         expires_in=61,
         claims={"plan": "gold"},
     )
-    assert question.asked(SessionSettings()) == Asked(
+    assert question.asked(SessionSettings()) == Request(
         "acme",
         "service",
         61,
@@ -145,11 +144,11 @@ def test_a_question_to_policy_is_asked_as_it_stands() -> None:
     )
 
 
-@pytest.mark.parametrize(("door", "lifetime"), [("browser", 100), ("service", 100), ("auth_link", 200)])
-def test_a_question_without_a_lifetime_gets_that_of_its_door(door: Any, lifetime: int) -> None:
+@pytest.mark.parametrize(("channel", "lifetime"), [("browser", 100), ("service", 100), ("auth_link", 200)])
+def test_a_question_without_a_lifetime_gets_that_of_its_channel(channel: Any, lifetime: int) -> None:
     settings = SessionSettings(expires_in_seconds=100, auth_link_expires_in_seconds=200)
 
-    assert ExplainRequest(owner_id="acme", door=door).asked(settings) == Asked("acme", door, lifetime)
+    assert ExplainRequest(owner_id="acme", channel=channel).asked(settings) == Request("acme", channel, lifetime)
 
 
 def test_an_explanation_shows_the_decision_and_the_way_to_it() -> None:
@@ -166,13 +165,13 @@ def test_an_explanation_shows_the_decision_and_the_way_to_it() -> None:
             ),
         )
     )
-    asked = Asked("acme", "browser", 1800)
+    asked = Request("acme", "browser", 1800)
 
     assert Explanation.of(decide(policy, asked), consider(policy, asked)).model_dump(mode="json") == {
         "allowed": True,
         "rule": "ours",
         "reason": 'rule "ours" allows it',
-        "effective": {
+        "grant": {
             "categories": ["hris"],
             "multiple": False,
             "expires_in": 60,
@@ -187,14 +186,14 @@ def test_an_explanation_shows_the_decision_and_the_way_to_it() -> None:
 
 def test_an_explanation_of_a_refusal_has_nothing_to_open() -> None:
     refused = Explanation.of(Decision(allowed=False, rule=None, reason="no"), [])
-    assert (refused.allowed, refused.rule, refused.reason, refused.effective, refused.considered) == (
+    assert (refused.allowed, refused.rule, refused.reason, refused.grant, refused.considered) == (
         False,
         None,
         "no",
         None,
         [],
     )
-    everything = Effective(categories=None, multiple=True, expires_in=9, max_accounts_per_provider=None)
-    allowed = Explanation.of(Decision(allowed=True, rule=None, reason="yes", effective=everything), [])
-    assert allowed.effective is not None
-    assert (allowed.effective.categories, allowed.effective.multiple) == (None, True)
+    everything = Grant(categories=None, multiple=True, expires_in=9, max_accounts_per_provider=None)
+    allowed = Explanation.of(Decision(allowed=True, rule=None, reason="yes", grant=everything), [])
+    assert allowed.grant is not None
+    assert (allowed.grant.categories, allowed.grant.multiple) == (None, True)

@@ -1,4 +1,4 @@
-"""What the identity tests share: a stopped clock, one issuer and its web server, databases, and a way to the doors."""
+"""What the identity tests share: a stopped clock, one issuer and its web server, databases, and the channels."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from app.db.database import Database, open_engine
+from app.db.database import Database
+from app.db.engine import open_engine
 from app.identity.authenticate import Authenticator, open_authenticator
 from app.identity.service_keys.tables import service_keys
 from app.settings import DatabaseSettings, IdentitySettings, ServiceKeySettings
@@ -42,12 +43,12 @@ def unused_database(tmp_path: Path) -> Iterator[Database]:
 
 
 @pytest.fixture
-def open_doors(
+def open_channels(
     clock: StoppedClock, issuer: Issuer, server: IssuerServer, unused_database: Database, service_key_settings: Any
 ) -> OpenDoors:
     """Open an Authenticator that trusts `issuer`, or whom the call names instead."""
 
-    def open_doors(*, allowed_origins: tuple[str, ...] = (), **identity: Any) -> Any:
+    def open_channels(*, allowed_origins: tuple[str, ...] = (), **identity: Any) -> Any:
         settings = IdentitySettings.model_validate({"issuers": [issuer.settings()], **identity})
         return open_authenticator(
             settings,
@@ -58,13 +59,13 @@ def open_doors(
             transport=server,
         )
 
-    return open_doors
+    return open_channels
 
 
 @pytest.fixture
-async def doors(open_doors: OpenDoors) -> AsyncIterator[Authenticator]:
+async def channels(open_channels: OpenDoors) -> AsyncIterator[Authenticator]:
     """An Authenticator that trusts `issuer` and has its keys already."""
-    async with open_doors() as authenticator:
+    async with open_channels() as authenticator:
         await authenticator.warm()
         yield authenticator
 

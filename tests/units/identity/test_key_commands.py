@@ -1,4 +1,4 @@
-"""broker api-keys ...: a service key's life from the command line, and what opens the door at each step of it."""
+"""broker service-keys ...: a service key's life from the command line, and when it counts."""
 
 import asyncio
 import json
@@ -11,7 +11,8 @@ from pydantic import SecretStr
 from typer.testing import CliRunner, Result
 
 from app.cli.main import cli
-from app.db.database import Database, open_engine
+from app.db.database import Database
+from app.db.engine import open_engine
 from app.errors import Conflict, NotFound, Unauthenticated, Unprocessable
 from app.identity.caller import Scope, Service
 from app.identity.service_keys.authenticate import ServiceKeys
@@ -20,11 +21,11 @@ from tests.support.databases import SqliteDatabases
 from tests.support.tokens import Issuer, StoppedClock
 
 PEPPER = "a pepper of decent length"
-Door = Callable[[str, StoppedClock], Service]
+Channel = Callable[[str, StoppedClock], Service]
 
 
 @pytest.fixture
-def door(sqlite_databases: SqliteDatabases, issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Door]:
+def channel(sqlite_databases: SqliteDatabases, issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Channel]:
     """Have the command line use a database of this test; return a way to present a key, as the broker would see it."""
     url = sqlite_databases.create()
     variables = {
@@ -49,7 +50,7 @@ def door(sqlite_databases: SqliteDatabases, issuer: Issuer, monkeypatch: pytest.
 
 
 def run(*words: str) -> Result:
-    return CliRunner().invoke(cli, ["api-keys", *words])
+    return CliRunner().invoke(cli, ["service-keys", *words])
 
 
 def made(*words: str) -> dict[str, Any]:
@@ -66,9 +67,9 @@ def after(**span: float) -> StoppedClock:
     return StoppedClock(datetime.now(UTC) + timedelta(**span))
 
 
-def test_a_key_is_made_used_rotated_with_an_overlap_and_revoked(door: Door) -> None:
+def test_a_key_is_made_used_rotated_with_an_overlap_and_revoked(channel: Channel) -> None:
     old = made("create", "--name", "billing", "--scope", "accounts:read", "--owner", "acme", "--expires", "30d")
-    service = door(old["key"], after(seconds=1))
+    service = channel(old["key"], after(seconds=1))
     assert (service.name, service.scopes, service.owner_ids) == (
         "billing",
         frozenset({Scope.ACCOUNTS_READ}),
@@ -82,41 +83,41 @@ def test_a_key_is_made_used_rotated_with_an_overlap_and_revoked(door: Door) -> N
     new = made("rotate", old["key_id"], "--overlap", "2h")
     assert listed()[old["key_id"]]["rotated_to"] == new["key_id"]
     for key in (old["key"], new["key"]):
-        within = door(key, after(minutes=119))
+        within = channel(key, after(minutes=119))
         assert (within.scopes, within.owner_ids) == (service.scopes, service.owner_ids)
     with pytest.raises(Unauthenticated):
-        door(old["key"], after(minutes=121))
-    door(new["key"], after(minutes=121))
+        channel(old["key"], after(minutes=121))
+    channel(new["key"], after(minutes=121))
 
     assert run("revoke", new["key_id"]).exit_code == 0
     with pytest.raises(Unauthenticated):
-        door(new["key"], after(seconds=1))
+        channel(new["key"], after(seconds=1))
     assert [key["active"] for key in listed().values()] == [True, False]
     again = run("revoke", new["key_id"])
     assert (again.exit_code, "no active key has this id" in again.output) == (1, True)
 
 
-def test_a_key_ends_after_its_life_or_never(door: Door) -> None:
+def test_a_key_ends_after_its_life_or_never(channel: Channel) -> None:
     default = made("create", "--name", "a", "--all-scopes")
     short = made("create", "--name", "b", "--scope", "sync:write", "--scope", "events:read", "--expires", "30m")
     endless = made("create", "--name", "c", "--all-scopes", "--expires", "never")
 
-    assert door(default["key"], after(days=89)).scopes == frozenset(Scope)
-    assert door(short["key"], after(minutes=29)).scopes == {Scope.SYNC_WRITE, Scope.EVENTS_READ}
-    assert door(endless["key"], after(days=4000)).owner_ids is None
+    assert channel(default["key"], after(days=89)).scopes == frozenset(Scope)
+    assert channel(short["key"], after(minutes=29)).scopes == {Scope.SYNC_WRITE, Scope.EVENTS_READ}
+    assert channel(endless["key"], after(days=4000)).owner_ids is None
     assert endless["expires_at"] is None
     for key, moment in ((default, after(days=91)), (short, after(minutes=31))):
         with pytest.raises(Unauthenticated):
-            door(key["key"], moment)
+            channel(key["key"], moment)
 
 
-def test_several_keys_of_one_name_are_active_at_once(door: Door) -> None:
+def test_several_keys_of_one_name_are_active_at_once(channel: Channel) -> None:
     keys = [made("create", "--name", "billing", "--all-scopes") for _ in range(3)]
 
-    assert {door(key["key"], after(seconds=1)).credential_id for key in keys} == {key["key_id"] for key in keys}
+    assert {channel(key["key"], after(seconds=1)).credential_id for key in keys} == {key["key_id"] for key in keys}
 
 
-@pytest.mark.usefixtures("door")
+@pytest.mark.usefixtures("channel")
 @pytest.mark.parametrize(
     "words",
     [
@@ -134,21 +135,21 @@ def test_what_makes_no_sense_is_a_usage_mistake_and_makes_nothing(words: tuple[s
     assert listed() == {}
 
 
-@pytest.mark.usefixtures("door")
+@pytest.mark.usefixtures("channel")
 def test_a_life_of_no_length_is_refused_and_not_taken_for_endless() -> None:
     assert isinstance(run("create", "--name", "a", "--all-scopes", "--expires", "0d").exception, Unprocessable)
     assert listed() == {}
 
 
-def test_an_overlap_of_no_length_ends_the_old_key_at_once(door: Door) -> None:
+def test_an_overlap_of_no_length_ends_the_old_key_at_once(channel: Channel) -> None:
     old = made("create", "--name", "a", "--all-scopes")
     new = made("rotate", old["key_id"], "--overlap", "0m")
-    assert door(new["key"], after(seconds=1)).credential_id == new["key_id"]
+    assert channel(new["key"], after(seconds=1)).credential_id == new["key_id"]
     with pytest.raises(Unauthenticated):
-        door(old["key"], after(seconds=1))
+        channel(old["key"], after(seconds=1))
 
 
-@pytest.mark.usefixtures("door")
+@pytest.mark.usefixtures("channel")
 def test_only_a_key_that_lives_is_rotated() -> None:
     key_id = made("create", "--name", "a", "--all-scopes")["key_id"]
     made("rotate", key_id)

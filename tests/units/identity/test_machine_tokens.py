@@ -1,4 +1,4 @@
-"""Machine tokens at the service door, and the wall between them and users' tokens."""
+"""Machine tokens at the service channel, and the wall between them and users' tokens."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -30,15 +30,15 @@ def machines(clock: StoppedClock, server: IssuerServer) -> Issuer:
     return issuer
 
 
-async def serve(open_doors: OpenDoors, machines: Issuer, token: str, **changes: Any) -> Service:
-    async with open_doors(machine_issuers=[machines.machine_settings(**changes)]) as doors:
-        return await doors.service(bearer(token))
+async def serve(open_channels: OpenDoors, machines: Issuer, token: str, **changes: Any) -> Service:
+    async with open_channels(machine_issuers=[machines.machine_settings(**changes)]) as channels:
+        return await channels.service(bearer(token))
 
 
-async def test_a_machine_token_is_a_service(open_doors: OpenDoors, machines: Issuer) -> None:
+async def test_a_machine_token_is_a_service(open_channels: OpenDoors, machines: Issuer) -> None:
     token = machines.token("email", sub="batch@clients", scope="accounts:read sync:write", org_id=None)
 
-    service = await serve(open_doors, machines, token)
+    service = await serve(open_channels, machines, token)
 
     assert (service.credential_id, service.name, service.kind) == ("batch@clients", "batch@clients", "machine")
     assert service.scopes == {Scope.ACCOUNTS_READ, Scope.SYNC_WRITE}
@@ -65,14 +65,16 @@ async def test_a_machine_token_is_a_service(open_doors: OpenDoors, machines: Iss
     ],
     ids=spelled,
 )
-async def test_scopes(scope: Any, expected: set[Scope], open_doors: OpenDoors, machines: Issuer) -> None:
-    service = await serve(open_doors, machines, machines.token(scope=scope))
+async def test_scopes(scope: Any, expected: set[Scope], open_channels: OpenDoors, machines: Issuer) -> None:
+    service = await serve(open_channels, machines, machines.token(scope=scope))
 
     assert service.scopes == expected
 
 
-async def test_scopes_under_another_name(open_doors: OpenDoors, machines: Issuer) -> None:
-    service = await serve(open_doors, machines, machines.token(permissions=["sync:write"]), scope_claim="permissions")
+async def test_scopes_under_another_name(open_channels: OpenDoors, machines: Issuer) -> None:
+    service = await serve(
+        open_channels, machines, machines.token(permissions=["sync:write"]), scope_claim="permissions"
+    )
 
     assert service.scopes == {Scope.SYNC_WRITE}
 
@@ -82,9 +84,9 @@ async def test_scopes_under_another_name(open_doors: OpenDoors, machines: Issuer
     [(["acme", "globex"], {"acme", "globex"}), ("acme", {"acme"}), ("acme globex", {"acme globex"}), ([], set())],
     ids=spelled,
 )
-async def test_owners(owners: Any, expected: set[str], open_doors: OpenDoors, machines: Issuer) -> None:
+async def test_owners(owners: Any, expected: set[str], open_channels: OpenDoors, machines: Issuer) -> None:
     service = await serve(
-        open_doors, machines, machines.token(owners=owners, scope="accounts:read"), owners_claim="owners"
+        open_channels, machines, machines.token(owners=owners, scope="accounts:read"), owners_claim="owners"
     )
 
     assert service.owner_ids == frozenset(expected)
@@ -95,9 +97,9 @@ async def test_owners(owners: Any, expected: set[str], open_doors: OpenDoors, ma
 @pytest.mark.parametrize(
     "owners", [None, [7], ["acme", None], {"acme": True}, True, "", ["acme\x00"], ["a" * 256]], ids=spelled
 )
-async def test_unclear_owners_never_mean_all(owners: Any, open_doors: OpenDoors, machines: Issuer) -> None:
+async def test_unclear_owners_never_mean_all(owners: Any, open_channels: OpenDoors, machines: Issuer) -> None:
     with pytest.raises(Unauthenticated) as refusal:
-        await serve(open_doors, machines, machines.token(owners=owners), owners_claim="owners")
+        await serve(open_channels, machines, machines.token(owners=owners), owners_claim="owners")
     assert refusal.value.reason == (
         "the token does not say which owners the machine is limited to"
         if owners is None
@@ -106,23 +108,23 @@ async def test_unclear_owners_never_mean_all(owners: Any, open_doors: OpenDoors,
 
 
 async def test_a_machine_is_called_by_the_configured_claim_or_else_by_its_subject(
-    open_doors: OpenDoors, machines: Issuer
+    open_channels: OpenDoors, machines: Issuer
 ) -> None:
     token = machines.token(sub="client-7", client_name="Billing", email=None)
     for path, name in (("client_name", "Billing"), ("absent", "client-7"), (None, "client-7")):
         claims = {"owner_id": "unused", "username": path}
-        assert (await serve(open_doors, machines, token, claims=claims)).name == name
+        assert (await serve(open_channels, machines, token, claims=claims)).name == name
 
 
 @pytest.mark.parametrize(
     ("claims", "what"), [({"sub": "s" * 256}, "the subject"), ({"client_name": ["Billing"]}, "the machine's name")]
 )
 async def test_a_machines_names_are_decent_text(
-    claims: dict[str, Any], what: str, open_doors: OpenDoors, machines: Issuer
+    claims: dict[str, Any], what: str, open_channels: OpenDoors, machines: Issuer
 ) -> None:
     paths = {"owner_id": "unused", "username": "client_name"}
     with pytest.raises(Unauthenticated) as refusal:
-        await serve(open_doors, machines, machines.token(**claims), claims=paths)
+        await serve(open_channels, machines, machines.token(**claims), claims=paths)
     assert refusal.value.reason == f"the claim for {what} is not text of 1 to 255 printable characters"
 
 
@@ -155,57 +157,59 @@ async def test_whatever_the_verifier_lets_through_a_machine_has_a_subject(machin
     ids=spelled,
 )
 async def test_a_machine_token_is_checked_like_any_other(
-    claims: dict[str, Any], open_doors: OpenDoors, machines: Issuer
+    claims: dict[str, Any], open_channels: OpenDoors, machines: Issuer
 ) -> None:
     with pytest.raises(Unauthenticated):
-        await serve(open_doors, machines, machines.token(scope="sync:write", **claims))
+        await serve(open_channels, machines, machines.token(scope="sync:write", **claims))
 
 
 async def test_neither_door_takes_the_tokens_of_the_other(
-    open_doors: OpenDoors, issuer: Issuer, machines: Issuer
+    open_channels: OpenDoors, issuer: Issuer, machines: Issuer
 ) -> None:
-    async with open_doors(machine_issuers=[machines.machine_settings()]) as doors:
+    async with open_channels(machine_issuers=[machines.machine_settings()]) as channels:
         with pytest.raises(Unauthenticated):
-            await doors.service(bearer(issuer.token(scope="sync:write")))
+            await channels.service(bearer(issuer.token(scope="sync:write")))
         with pytest.raises(Unauthenticated):
-            await doors.end_user(bearer(machines.token()))
+            await channels.end_user(bearer(machines.token()))
 
 
-async def test_without_machine_issuers_no_jwt_opens_the_service_door(doors: Authenticator, issuer: Issuer) -> None:
+async def test_without_machine_issuers_no_jwt_opens_the_service_channel(
+    channels: Authenticator, issuer: Issuer
+) -> None:
     with pytest.raises(Unauthenticated) as refusal:
-        await doors.service(bearer(issuer.token(scope="sync:write")))
-    assert refusal.value.reason == "the token's issuer is not trusted at this door"
+        await channels.service(bearer(issuer.token(scope="sync:write")))
+    assert refusal.value.reason == "the token's issuer is not trusted at this channel"
 
 
-async def test_one_issuer_with_two_audiences(open_doors: OpenDoors, issuer: Issuer, server: IssuerServer) -> None:
+async def test_one_issuer_with_two_audiences(open_channels: OpenDoors, issuer: Issuer, server: IssuerServer) -> None:
     machine_settings = issuer.machine_settings(audiences=["machines"])
-    async with open_doors(machine_issuers=[machine_settings]) as doors:
+    async with open_channels(machine_issuers=[machine_settings]) as channels:
         user, machine = issuer.token(scope="sync:write"), issuer.token(aud="machines", scope="sync:write")
-        assert (await doors.end_user(bearer(user))).owner_id == "acme"
-        assert (await doors.service(bearer(machine))).scopes == {Scope.SYNC_WRITE}
+        assert (await channels.end_user(bearer(user))).owner_id == "acme"
+        assert (await channels.service(bearer(machine))).scopes == {Scope.SYNC_WRITE}
         with pytest.raises(Unauthenticated):
-            await doors.service(bearer(user))
+            await channels.service(bearer(user))
         with pytest.raises(Unauthenticated):
-            await doors.end_user(bearer(machine))
+            await channels.end_user(bearer(machine))
     assert server.key_fetches == 1  # they share the keys and the cooldown
 
 
-async def test_one_issuer_with_one_audience_and_a_mark(open_doors: OpenDoors, issuer: Issuer) -> None:
+async def test_one_issuer_with_one_audience_and_a_mark(open_channels: OpenDoors, issuer: Issuer) -> None:
     """Auth0 marks machine tokens with gty; even one that carries an owner is no user."""
     machine_settings = issuer.machine_settings(required_claims={"gty": "client-credentials"})
-    async with open_doors(machine_issuers=[machine_settings]) as doors:
+    async with open_channels(machine_issuers=[machine_settings]) as channels:
         user, machine = issuer.token(), issuer.token(gty="client-credentials", scope="sync:write")
-        assert (await doors.end_user(bearer(user))).owner_id == "acme"
-        assert (await doors.service(bearer(machine))).scopes == {Scope.SYNC_WRITE}
+        assert (await channels.end_user(bearer(user))).owner_id == "acme"
+        assert (await channels.service(bearer(machine))).scopes == {Scope.SYNC_WRITE}
         with pytest.raises(Unauthenticated):
-            await doors.service(bearer(user))
+            await channels.service(bearer(user))
         with pytest.raises(Unauthenticated) as refusal:
-            await doors.end_user(bearer(machine))
-        assert refusal.value.reason == "a machine token at the browser door"
+            await channels.end_user(bearer(machine))
+        assert refusal.value.reason == "a machine token at the browser channel"
 
 
-async def test_a_mark_means_nothing_where_audiences_tell_them_apart(open_doors: OpenDoors, issuer: Issuer) -> None:
+async def test_a_mark_means_nothing_where_audiences_tell_them_apart(open_channels: OpenDoors, issuer: Issuer) -> None:
     """A machine's required claim may be one that users have too, as long as the audience is the wall."""
     machine_settings = issuer.machine_settings(audiences=["machines"], required_claims={"tenant": "eu"})
-    async with open_doors(machine_issuers=[machine_settings]) as doors:
-        assert (await doors.end_user(bearer(issuer.token(tenant="eu")))).owner_id == "acme"
+    async with open_channels(machine_issuers=[machine_settings]) as channels:
+        assert (await channels.end_user(bearer(issuer.token(tenant="eu")))).owner_id == "acme"

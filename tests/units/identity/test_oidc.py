@@ -23,8 +23,8 @@ KEYS = "https://login.example.test/keys"
 Answer = tuple[int, dict[str, str], Iterable[bytes]]
 
 
-async def enter(doors: Authenticator, token: str) -> str:
-    return (await doors.end_user(Credentials([f"Bearer {token}"], [], None, None, None))).owner_id
+async def enter(channels: Authenticator, token: str) -> str:
+    return (await channels.end_user(Credentials([f"Bearer {token}"], [], None, None, None))).owner_id
 
 
 def document(**changes: Any) -> Answer:
@@ -110,75 +110,75 @@ async def test_a_bad_answer_is_a_clear_503_and_never_costs_good_keys(
     url: str,
     answer: Answer,
     problem: str,
-    open_doors: OpenDoors,
+    open_channels: OpenDoors,
     issuer: Issuer,
     server: IssuerServer,
     clock: StoppedClock,
 ) -> None:
     server.answers[url] = answer
-    async with open_doors() as doors:
+    async with open_channels() as channels:
         with pytest.raises(Unavailable):
-            await enter(doors, issuer.token())
-        assert [status.problem for status in doors.issuers_status()] == [problem]
+            await enter(channels, issuer.token())
+        assert [status.problem for status in channels.issuers_status()] == [problem]
 
         del server.answers[url]
         clock.advance(30)
-        assert await enter(doors, issuer.token()) == "acme"
+        assert await enter(channels, issuer.token()) == "acme"
 
         server.answers[url] = answer
         clock.advance(601)
-        assert await enter(doors, issuer.token()) == "acme"
-        assert [status.problem for status in doors.issuers_status()] == [problem]
+        assert await enter(channels, issuer.token()) == "acme"
+        assert [status.problem for status in channels.issuers_status()] == [problem]
 
     assert {request.url.host for request in server.requests} == {"login.example.test"}
 
 
 async def test_an_answer_of_exactly_the_limit_is_read(
-    open_doors: OpenDoors, issuer: Issuer, server: IssuerServer
+    open_channels: OpenDoors, issuer: Issuer, server: IssuerServer
 ) -> None:
     server.answers[KEYS] = (200, {}, [b" " * (256 * 1024 - len(GOOD_KEYS)), GOOD_KEYS])
-    async with open_doors() as doors:
-        assert await enter(doors, issuer.token()) == "acme"
+    async with open_channels() as channels:
+        assert await enter(channels, issuer.token()) == "acme"
 
 
-async def test_50_keys_are_read(open_doors: OpenDoors, issuer: Issuer) -> None:
+async def test_50_keys_are_read(open_channels: OpenDoors, issuer: Issuer) -> None:
     issuer.published += [rsa_key().jwk(kid=f"k{number}") for number in range(49)]
-    async with open_doors() as doors:
-        assert await enter(doors, issuer.token()) == "acme"
+    async with open_channels() as channels:
+        assert await enter(channels, issuer.token()) == "acme"
 
 
 async def test_whatever_else_goes_wrong_is_no_500(
-    open_doors: OpenDoors, issuer: Issuer, server: IssuerServer, monkeypatch: pytest.MonkeyPatch
+    open_channels: OpenDoors, issuer: Issuer, server: IssuerServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def explode(_request: object) -> None:
         message = "a bug in the transport, with a secret in its text"
         raise KeyError(message)
 
     monkeypatch.setattr(server, "handle_async_request", explode)
-    async with open_doors() as doors:
+    async with open_channels() as channels:
         with pytest.raises(Unavailable):
-            await enter(doors, issuer.token())
-        assert [status.problem for status in doors.issuers_status()] == ["unexpected KeyError"]
+            await enter(channels, issuer.token())
+        assert [status.problem for status in channels.issuers_status()] == ["unexpected KeyError"]
 
 
 async def test_an_issuer_may_keep_its_keys_on_another_host(
-    open_doors: OpenDoors, issuer: Issuer, server: IssuerServer
+    open_channels: OpenDoors, issuer: Issuer, server: IssuerServer
 ) -> None:
     server.answers[DISCOVERY] = document(jwks_uri="https://www.keys.example/certs")
     server.answers["https://www.keys.example/certs"] = (200, {}, [GOOD_KEYS])
-    async with open_doors() as doors:
-        assert await enter(doors, issuer.token()) == "acme"
+    async with open_channels() as channels:
+        assert await enter(channels, issuer.token()) == "acme"
 
 
 @pytest.mark.parametrize("url", ["https://tenant.auth.example/", "https://keycloak.example/realms/acme"])
 async def test_discovery_keeps_the_path_and_drops_a_final_slash(
-    url: str, open_doors: OpenDoors, server: IssuerServer, clock: StoppedClock
+    url: str, open_channels: OpenDoors, server: IssuerServer, clock: StoppedClock
 ) -> None:
     """Auth0's issuer ends in a slash, Keycloak's has a path (OIDC Discovery 1.0 section 4.1)."""
     issuer = Issuer(clock, url)
     server.issuers = [issuer]
-    async with open_doors(issuers=[issuer.settings()]) as doors:
-        assert await enter(doors, issuer.token()) == "acme"
+    async with open_channels(issuers=[issuer.settings()]) as channels:
+        assert await enter(channels, issuer.token()) == "acme"
     assert server.urls[0] == url.rstrip("/") + "/.well-known/openid-configuration"
 
 
@@ -195,33 +195,33 @@ async def test_discovery_keeps_the_path_and_drops_a_final_slash(
     ],
 )
 async def test_plain_http_keys_only_between_loopback_addresses(
-    home: str, keys: str, *, good: bool, open_doors: OpenDoors, server: IssuerServer, clock: StoppedClock
+    home: str, keys: str, *, good: bool, open_channels: OpenDoors, server: IssuerServer, clock: StoppedClock
 ) -> None:
     issuer = Issuer(clock, home)
     server.answers[f"{home}/.well-known/openid-configuration"] = IssuerServer.json({"issuer": home, "jwks_uri": keys})
     server.answers[keys] = (200, {}, [GOOD_KEYS])
-    async with open_doors(issuers=[issuer.settings()]) as doors:
-        await doors.warm()
-        assert [status.has_keys for status in doors.issuers_status()] == [good]
+    async with open_channels(issuers=[issuer.settings()]) as channels:
+        await channels.warm()
+        assert [status.has_keys for status in channels.issuers_status()] == [good]
 
 
 async def test_a_configured_address_needs_no_discovery(
-    open_doors: OpenDoors, issuer: Issuer, server: IssuerServer
+    open_channels: OpenDoors, issuer: Issuer, server: IssuerServer
 ) -> None:
     server.answers["https://cdn.example/jwks.json"] = (200, {}, [GOOD_KEYS])
-    async with open_doors(issuers=[issuer.settings(jwks_uri="https://cdn.example/jwks.json")]) as doors:
-        assert await enter(doors, issuer.token()) == "acme"
+    async with open_channels(issuers=[issuer.settings(jwks_uri="https://cdn.example/jwks.json")]) as channels:
+        assert await enter(channels, issuer.token()) == "acme"
     assert server.urls == ["https://cdn.example/jwks.json"]
 
 
 async def test_requests_carry_nothing_but_what_is_needed(
-    open_doors: OpenDoors, issuer: Issuer, server: IssuerServer, clock: StoppedClock
+    open_channels: OpenDoors, issuer: Issuer, server: IssuerServer, clock: StoppedClock
 ) -> None:
     server.answers[KEYS] = (200, {"set-cookie": "tracking=1; Path=/"}, [GOOD_KEYS])
-    async with open_doors() as doors:
-        await enter(doors, issuer.token())
+    async with open_channels() as channels:
+        await enter(channels, issuer.token())
         clock.advance(601)
-        await enter(doors, issuer.token())
+        await enter(channels, issuer.token())
 
     assert len(server.requests) == 4
     for request in server.requests:
@@ -231,32 +231,32 @@ async def test_requests_carry_nothing_but_what_is_needed(
 
 
 async def test_nothing_of_the_environment_is_used(
-    open_doors: OpenDoors, issuer: Issuer, server: IssuerServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    open_channels: OpenDoors, issuer: Issuer, server: IssuerServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Neither a proxy, which could read along, nor a netrc file, whose password would go to the issuer."""
     (tmp_path / "netrc").write_text("machine login.example.test login broker password secret")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    async with open_doors() as doors:
-        assert await enter(doors, issuer.token()) == "acme"
+    async with open_channels() as channels:
+        assert await enter(channels, issuer.token()) == "acme"
     assert all("authorization" not in request.headers for request in server.requests)
     async with open_client(1) as client:
         assert client.trust_env is False
 
 
 async def test_keys_from_a_file(
-    open_doors: OpenDoors, issuer: Issuer, server: IssuerServer, clock: StoppedClock, tmp_path: Path
+    open_channels: OpenDoors, issuer: Issuer, server: IssuerServer, clock: StoppedClock, tmp_path: Path
 ) -> None:
     file = tmp_path / "jwks.json"
     file.write_text(json.dumps({"keys": issuer.published}))
-    async with open_doors(issuers=[issuer.settings(jwks_file=file)]) as doors:
-        assert await enter(doors, issuer.token()) == "acme"
+    async with open_channels(issuers=[issuer.settings(jwks_file=file)]) as channels:
+        assert await enter(channels, issuer.token()) == "acme"
 
         issuer.rotate(rsa_key("rsa-2"))
         file.write_text(json.dumps({"keys": issuer.published}))
         clock.advance(30)
-        assert await enter(doors, issuer.token()) == "acme"
+        assert await enter(channels, issuer.token()) == "acme"
     assert server.requests == []
 
 
@@ -271,14 +271,14 @@ async def test_keys_from_a_file(
     ],
 )
 async def test_an_unusable_key_file_is_a_mistake_at_start(
-    content: str | None, problem: str, open_doors: OpenDoors, issuer: Issuer, tmp_path: Path
+    content: str | None, problem: str, open_channels: OpenDoors, issuer: Issuer, tmp_path: Path
 ) -> None:
     file = tmp_path / "jwks.json"
     if content is not None:
         file.write_text(content)
 
     with pytest.raises(SettingsError) as refusal:
-        async with open_doors(issuers=[issuer.settings(jwks_file=file)]):
+        async with open_channels(issuers=[issuer.settings(jwks_file=file)]):
             pass
 
     assert refusal.value.mistakes == (f"BROKER_IDENTITY__ISSUERS[0]: jwks_file: {problem}",)

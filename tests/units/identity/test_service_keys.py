@@ -347,12 +347,12 @@ async def test_the_doors_know_every_configured_pepper(
     peppers = ServiceKeySettings(pepper=SecretStr(PEPPER.decode()), previous_peppers=(SecretStr(OLD_PEPPER.decode()),))
     made = [await make(identity_database, clock, pepper=pepper) for pepper in (PEPPER, OLD_PEPPER, b"never configured")]
     identity = IdentitySettings(issuers=(issuer.settings(),))
-    async with open_authenticator(identity, peppers, [], database=identity_database, clock=clock) as doors:
+    async with open_authenticator(identity, peppers, [], database=identity_database, clock=clock) as channels:
         for created in made[:2]:
-            service = await doors.service(Credentials([f"Bearer {created.key}"], [], None, None, None))
+            service = await channels.service(Credentials([f"Bearer {created.key}"], [], None, None, None))
             assert service.credential_id == created.key_id
         with pytest.raises(Unauthenticated):
-            await doors.service(Credentials([f"Bearer {made[2].key}"], [], None, None, None))
+            await channels.service(Credentials([f"Bearer {made[2].key}"], [], None, None, None))
 
 
 async def test_use_is_noted_at_most_once_a_minute(

@@ -34,7 +34,7 @@ name = "all of it"
 owners = ["org_0"]
 groups = ["pilots"]
 claims = { plan = ["gold", "silver"], seats = 7 }
-door = ["browser", "auth_link"]
+channel = ["browser", "auth_link"]
 providers = ["bamboohr"]
 categories = ["hris", "ats"]
 connector_profiles = ["profile-*"]
@@ -44,7 +44,7 @@ session_lifetime = 600
 auth_links = true
 [[rule]]
 name = "no"
-door = "service"
+channel = "service"
 deny = true
 """).rules
         or ()
@@ -54,7 +54,7 @@ deny = true
         line=4,
         owners=("org_0", "org_1", "org_2"),
         claims={"plan": ("gold", "silver"), "seats": "7"},
-        doors=frozenset({"browser", "auth_link"}),
+        channels=frozenset({"browser", "auth_link"}),
         deny=False,
         providers=("bamboohr",),
         categories=(Category.HRIS, Category.ATS),
@@ -64,7 +64,7 @@ deny = true
         session_lifetime=600,
         auth_links=True,
     )
-    assert least == Rule(name="no", line=17, doors=frozenset({"service"}), deny=True)
+    assert least == Rule(name="no", line=17, channels=frozenset({"service"}), deny=True)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ deny = true
         (
             GOOD.replace("providers", "provider"),
             (
-                'policy, line 4, rule "all": provider: unknown key; a rule has name, owners, groups, claims, door,'
+                'policy, line 4, rule "all": provider: unknown key; a rule has name, owners, groups, claims, channel,'
                 " deny, providers, categories, connector_profiles, multiple, max_accounts_per_provider,"
                 " session_lifetime, auth_links"
             ),
@@ -113,7 +113,7 @@ deny = true
         (GOOD + "max_accounts_per_provider = 0\n", 'policy, line 5, rule "all": max_accounts_per_provider: '),
         (GOOD + "max_accounts_per_provider = true\n", 'policy, line 5, rule "all": max_accounts_per_provider: '),
         (GOOD + 'categories = ["hirs"]\n', 'policy, line 5, rule "all": categories: '),
-        (GOOD + 'door = "window"\n', 'policy, line 5, rule "all": door: '),
+        (GOOD + 'channel = "window"\n', 'policy, line 5, rule "all": channel: '),
         (GOOD + "[rule.claims]\nplan = 1.5\n", 'policy, line 5, rule "all": claims: '),
         (GOOD + "claims = {}\n", 'policy, line 5, rule "all": claims: '),
         (GOOD + 'groups = ["x"]\n', "policy, line 5, rule \"all\": there is no group 'x'"),

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from app.linked_accounts.apply import Decision, Reading, decide
+from app.linked_accounts.apply import Decision, Observation, decide
 from app.linked_accounts.changes import Source
 from app.linked_accounts.store import LinkedAccount
 from app.stackone.models import Account
@@ -27,7 +27,7 @@ def account(**values: Any) -> Account:
 
 
 def decided(before: LinkedAccount, now_shown: Account | None, ticket: int = 11) -> Decision:
-    return decide(before, Reading("a", now_shown, ticket), NOW)
+    return decide(before, Observation("a", now_shown, ticket), NOW)
 
 
 def kinds(decision: Decision) -> list[str]:
@@ -102,7 +102,7 @@ def test_a_reading_does_what_it_may(
     before: LinkedAccount, shown: Account | None, ticket: int, outcome: str, told: list[str]
 ) -> None:
     decision = decided(before, shown, ticket)
-    assert (decision.outcome, kinds(decision)) == (outcome, told)
+    assert (decision.outcome.value, kinds(decision)) == (outcome, told)
 
 
 def test_the_order_of_reads_never_goes_back() -> None:
@@ -115,8 +115,8 @@ def test_needing_somebody_has_a_beginning_and_an_end() -> None:
     assert broken.changes[1].changes == {"status": "error", "status_reasons": [{"code": "expired_token"}]}
     still = decided(row(status="error", needs_reauth_since=EARLIER), account(status="expired"))
     assert "needs_reauth_since" not in still.values
-    mended = decided(row(status="error", needs_reauth_since=EARLIER), account())
-    assert (mended.values["needs_reauth_since"], mended.values["recovered_at"]) == (None, NOW)
+    fixed = decided(row(status="error", needs_reauth_since=EARLIER), account())
+    assert (fixed.values["needs_reauth_since"], fixed.values["recovered_at"]) == (None, NOW)
 
 
 def test_a_new_owner_gets_the_account_without_its_past() -> None:

@@ -1,8 +1,8 @@
-"""The judgements of a sweep: where a listing ends, and when the brake stops it."""
+"""The judgements of a sweep: where a listing ends, and when the removal limit stops it."""
 
 import pytest
 
-from app.sync.plan import Brake, Page, judge_page
+from app.sync.plan import Page, RemovalLimit, judge_page
 
 
 def walk(pages: list[list[int]], asked: int = 3) -> tuple[str, set[int]]:
@@ -52,10 +52,10 @@ def test_a_listing_ends_where_nothing_new_comes(pages: list[list[int]], verdict:
     ],
 )
 def test_the_brake(percent: float, floor: int, known: int, suspects: int, *, goes_on: bool) -> None:
-    assert Brake(percent, floor).allows(known=known, suspects=suspects) is goes_on
+    assert RemovalLimit(percent, floor).allows(known=known, suspects=suspects) is goes_on
 
 
 def test_the_brake_says_how_to_go_on() -> None:
-    advice = Brake(10, 5).advice(known=1000, suspects=600)
+    advice = RemovalLimit(10, 5).advice(known=1000, suspects=600)
     assert "600 of 1000" in advice
     assert "--max-removal-percent 100" in advice

@@ -1,4 +1,4 @@
-"""The Authorization header at both doors: its syntax, whose credential goes where, and that nothing is a 500."""
+"""The Authorization header at both channels: its syntax, whose credential goes where, and that nothing is a 500."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -22,26 +22,26 @@ def with_headers(*authorization: str) -> Credentials:
     return Credentials(list(authorization), [], None, None, None)
 
 
-async def test_no_credential_gets_the_bare_challenge(doors: Authenticator) -> None:
+async def test_no_credential_gets_the_bare_challenge(channels: Authenticator) -> None:
     """RFC 6750 section 3: no error code where no credential was sent."""
-    for door in (doors.end_user, doors.service):
+    for channel in (channels.end_user, channels.service):
         with pytest.raises(Unauthenticated) as refusal:
-            await door(with_headers())
+            await channel(with_headers())
         assert refusal.value.challenge_error is None
 
 
-async def test_two_authorization_headers_are_a_bad_request(doors: Authenticator, issuer: Issuer) -> None:
+async def test_two_authorization_headers_are_a_bad_request(channels: Authenticator, issuer: Issuer) -> None:
     """Proxies disagree on which one counts, so one of them could be checked and the other one used."""
     good = f"Bearer {issuer.token()}"
-    for door in (doors.end_user, doors.service):
+    for channel in (channels.end_user, channels.service):
         for headers in ((good, good), (good, "Bearer junk"), ("", good), (good, "")):
             with pytest.raises(InvalidRequest):
-                await door(with_headers(*headers))
+                await channel(with_headers(*headers))
 
 
 @pytest.mark.parametrize("scheme", ["Bearer ", "bearer ", "BEARER ", "BeArEr ", "Bearer    "])
-async def test_the_scheme_in_any_case(scheme: str, doors: Authenticator, issuer: Issuer) -> None:
-    assert (await doors.end_user(with_headers(scheme + issuer.token()))).owner_id == "acme"
+async def test_the_scheme_in_any_case(scheme: str, channels: Authenticator, issuer: Issuer) -> None:
+    assert (await channels.end_user(with_headers(scheme + issuer.token()))).owner_id == "acme"
 
 
 MALFORMED: dict[str, Callable[[str], str]] = {
@@ -74,32 +74,32 @@ MALFORMED: dict[str, Callable[[str], str]] = {
 
 
 @pytest.mark.parametrize("spell", MALFORMED.values(), ids=MALFORMED.keys())
-async def test_a_malformed_header_is_a_bad_credential_at_both_doors(
-    spell: Callable[[str], str], doors: Authenticator, issuer: Issuer
+async def test_a_malformed_header_is_a_bad_credential_at_both_channels(
+    spell: Callable[[str], str], channels: Authenticator, issuer: Issuer
 ) -> None:
-    for door, token in ((doors.end_user, issuer.token()), (doors.service, SERVICE_KEY)):
+    for channel, token in ((channels.end_user, issuer.token()), (channels.service, SERVICE_KEY)):
         with pytest.raises(Unauthenticated) as refusal:
-            await door(with_headers(spell(token)))
+            await channel(with_headers(spell(token)))
         assert refusal.value.challenge_error == "invalid_token"
 
 
-async def test_the_browser_door_takes_no_service_key(doors: Authenticator) -> None:
+async def test_the_browser_door_takes_no_service_key(channels: Authenticator) -> None:
     with pytest.raises(Unauthenticated) as refusal:
-        await doors.end_user(with_headers(f"Bearer {SERVICE_KEY}"))
-    assert refusal.value.reason == "a service key at the browser door"
+        await channels.end_user(with_headers(f"Bearer {SERVICE_KEY}"))
+    assert refusal.value.reason == "a service key at the browser channel"
 
 
-async def test_the_service_door_takes_no_users_token(doors: Authenticator, issuer: Issuer) -> None:
+async def test_the_service_door_takes_no_users_token(channels: Authenticator, issuer: Issuer) -> None:
     with pytest.raises(Unauthenticated) as refusal:
-        await doors.service(with_headers(f"Bearer {issuer.token(scope='accounts:read sync:write')}"))
-    assert refusal.value.reason == "the token's issuer is not trusted at this door"
+        await channels.service(with_headers(f"Bearer {issuer.token(scope='accounts:read sync:write')}"))
+    assert refusal.value.reason == "the token's issuer is not trusted at this channel"
 
 
 @pytest.mark.usefixtures("unused_database")
-async def test_what_is_no_credential_never_reaches_the_store(doors: Authenticator, issuer: Issuer) -> None:
+async def test_what_is_no_credential_never_reaches_the_store(channels: Authenticator, issuer: Issuer) -> None:
     for text in (issuer.token(), "junk", "sk_junk", "sk_", "SK_" + SERVICE_KEY[3:]):
         with pytest.raises(Unauthenticated):
-            await doors.service(with_headers(f"Bearer {text}"))
+            await channels.service(with_headers(f"Bearer {text}"))
 
 
 async def test_credentials_stay_out_of_representations(issuer: Issuer) -> None:
@@ -121,10 +121,10 @@ quick = settings(max_examples=80, suppress_health_check=[HealthCheck.function_sc
 
 @quick
 @given(headers=st.lists(header_text, max_size=2))
-async def test_no_header_text_is_a_500(headers: list[str], doors: Authenticator) -> None:
-    for door in (doors.end_user, doors.service):
+async def test_no_header_text_is_a_500(headers: list[str], channels: Authenticator) -> None:
+    for channel in (channels.end_user, channels.service):
         with pytest.raises((Unauthenticated, InvalidRequest)):
-            await door(with_headers(*headers))
+            await channel(with_headers(*headers))
 
 
 @quick
@@ -135,20 +135,20 @@ async def test_no_header_text_is_a_500(headers: list[str], doors: Authenticator)
     header=st.none() | any_text,
 )
 async def test_no_cookie_text_is_a_500(
-    cookies: list[str], origin: str | None, site: str | None, header: str | None, open_doors: OpenDoors
+    cookies: list[str], origin: str | None, site: str | None, header: str | None, open_channels: OpenDoors
 ) -> None:
-    async with open_doors(cookie={}, allowed_origins=("https://app.acme.example",)) as doors:
+    async with open_channels(cookie={}, allowed_origins=("https://app.acme.example",)) as channels:
         with pytest.raises((Unauthenticated, CsrfRefused)):
-            await doors.end_user(Credentials([], cookies, origin, site, header))
+            await channels.end_user(Credentials([], cookies, origin, site, header))
 
 
 @quick
 @given(header=json_values, payload=json_values)
 async def test_no_json_in_a_token_is_a_500(
-    header: object, payload: object, doors: Authenticator, issuer: Issuer
+    header: object, payload: object, channels: Authenticator, issuer: Issuer
 ) -> None:
     with pytest.raises(Unauthenticated):
-        await doors.end_user(with_headers("Bearer " + compact(header, payload, issuer.sign)))
+        await channels.end_user(with_headers("Bearer " + compact(header, payload, issuer.sign)))
 
 
 @quick
@@ -161,12 +161,12 @@ async def test_no_json_in_a_token_is_a_500(
     ),
 )
 async def test_no_honestly_signed_nonsense_is_a_500(
-    header: dict[str, object], payload: dict[str, object], doors: Authenticator, issuer: Issuer
+    header: dict[str, object], payload: dict[str, object], channels: Authenticator, issuer: Issuer
 ) -> None:
     """What a broken or hostile issuer may sign: a user comes of it only if it is a user."""
     token = compact({**issuer.header(), **header}, {**issuer.claims(), **payload}, issuer.sign)
     try:
-        user = await doors.end_user(with_headers(f"Bearer {token}"))
+        user = await channels.end_user(with_headers(f"Bearer {token}"))
     except Unauthenticated:
         return
     assert isinstance(user.owner_id, str)

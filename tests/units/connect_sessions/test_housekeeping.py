@@ -1,4 +1,4 @@
-"""Upkeep: one round settles what there is news about, forgets what is old, and carries erasures on."""
+"""Housekeeping: one round resolves what there is news about, forgets what is old, and carries erasures on."""
 
 import asyncio
 from datetime import timedelta
@@ -8,10 +8,10 @@ import pytest
 import sqlalchemy as sa
 from structlog.testing import capture_logs
 
-from app.connect_sessions.housekeeping import Upkeep
 from app.connect_sessions.tables import connect_sessions, erasures
-from app.db.database import counter_value
+from app.db.counters import counter_value
 from app.db.leases import holding, leases
+from app.jobs import Job, keep_house, repeat
 from app.linked_accounts.tables import account_events
 from app.owners.erasure import erase_owner
 from tests.support.broker import Broker
@@ -29,14 +29,13 @@ async def cursor(broker: Broker) -> int:
 
 
 async def test_news_is_followed_up_once(broker: Broker) -> None:
-    upkeep = Upkeep(broker.runtime)
     await broker.has_session("cs_1")
     await broker.has_session("cs_other", provider="salesforce")
     await broker.has_session("cs_foreign", owner_id="globex")
     await broker.has_account()
     await broker.has_event(position=7)
     await broker.has_event("a2", position=9, owner_id=None)
-    assert await upkeep.run_once()
+    assert await keep_house(broker.runtime) == 0
     assert await statuses(broker) == {"cs_1": "linked", "cs_other": "pending", "cs_foreign": "pending"}
     resolved = {row["id"]: row["resolved_at"] for row in await broker.rows(connect_sessions)}
     assert resolved["cs_1"] == broker.clock.now()
@@ -46,13 +45,13 @@ async def test_news_is_followed_up_once(broker: Broker) -> None:
     await broker.has_session("cs_2", provider="workday")
     await broker.has_account("a3", provider="workday")
     await broker.has_event("a3", position=8)
-    await upkeep.run_once()
+    await keep_house(broker.runtime)
     assert (await statuses(broker))["cs_2"] == "pending"
     await broker.has_event("a3", position=10, kind="account.updated")
-    await upkeep.run_once()
+    await keep_house(broker.runtime)
     assert (await statuses(broker))["cs_2"] == "linked"
     assert await cursor(broker) == 10
-    await upkeep.run_once()
+    await keep_house(broker.runtime)
     assert await cursor(broker) == 10
 
 
@@ -60,7 +59,7 @@ async def test_sessions_past_their_grace_end_without_any_news(broker: Broker) ->
     now = broker.clock.now()
     await broker.has_session("cs_over", expires_at=now - timedelta(minutes=10))
     await broker.has_session("cs_within", expires_at=now - timedelta(minutes=9))
-    await Upkeep(broker.runtime).run_once()
+    await keep_house(broker.runtime)
 
     assert await statuses(broker) == {"cs_over": "expired", "cs_within": "pending"}
     assert await cursor(broker) == 0
@@ -77,7 +76,7 @@ async def test_one_round_settles_everything_however_much_has_piled_up(broker: Br
     """In batches: no transaction, which on SQLite keeps everybody waiting, does more than five hundred."""
     now = broker.clock.now()
     commits = counting_commits(broker)
-    await Upkeep(broker.runtime).run_once()
+    await keep_house(broker.runtime)
     idle = len(commits)
     event: dict[str, Any] = {"kind": "account.updated", "source": "refresh", "actor": "stackone", "at": now}
     async with broker.runtime.database.transaction() as connection:
@@ -85,7 +84,7 @@ async def test_one_round_settles_everything_however_much_has_piled_up(broker: Br
             sa.insert(account_events), [{"position": n, "account_id": f"a{n}", **event} for n in range(1, 1002)]
         )
     commits.clear()
-    await Upkeep(broker.runtime).run_once()
+    await keep_house(broker.runtime)
 
     assert len(commits) == idle + 2
     assert await cursor(broker) == 1001
@@ -105,9 +104,9 @@ async def test_one_round_ends_and_forgets_everything_that_is_old(broker: Broker)
         await connection.execute(sa.insert(account_events), [old for _ in range(501)])
     commits = counting_commits(broker)
     with capture_logs() as logs:
-        await Upkeep(broker.runtime).run_once()
+        await keep_house(broker.runtime)
 
-    # Lease, two batches to settle, two to forget, a look for erasures, and the lease given back.
+    # Lease, two batches to resolve, two to forget, a look for erasures, and the lease given back.
     assert len(commits) == 7
     assert await statuses(broker) == {"cs_0": "pending"}
     assert await broker.rows(account_events) == []
@@ -124,7 +123,7 @@ async def test_nothing_is_forgotten_before_its_time(broker: Broker) -> None:
     await broker.has_event(position=None, kind="hint", at=now - timedelta(days=30))
     await broker.has_event(position=1, at=now - timedelta(days=9999))
     with capture_logs() as logs:
-        await Upkeep(broker.runtime).run_once()
+        await keep_house(broker.runtime)
 
     assert len(await broker.rows(connect_sessions)) == 1
     assert len(await broker.rows(account_events)) == 2
@@ -139,7 +138,7 @@ async def test_either_kind_of_old_thing_is_reported(broker: Broker, old: str) ->
     else:
         await broker.has_event(position=None, kind="hint", at=ago)
     with capture_logs() as logs:
-        await Upkeep(broker.runtime).run_once()
+        await keep_house(broker.runtime)
 
     [entry] = [entry for entry in logs if entry["event"] == "retention"]
     assert (entry["sessions"], entry["hints"]) == ((1, 0) if old == "session" else (0, 1))
@@ -148,15 +147,15 @@ async def test_either_kind_of_old_thing_is_reported(broker: Broker, old: str) ->
 async def test_only_one_process_does_it_at_a_time(broker: Broker) -> None:
     await broker.has_session(expires_at=broker.clock.now() - timedelta(days=1))
     database = broker.runtime.database
-    async with holding(database, "upkeep", "another process", seconds=60):
-        assert await Upkeep(broker.runtime).run_once() is False
+    async with holding(database, "housekeeping", "another process", seconds=60):
+        assert await keep_house(broker.runtime) == -1
         assert await statuses(broker) == {"cs_1": "pending"}
 
-    assert await Upkeep(broker.runtime).run_once() is True
+    assert await keep_house(broker.runtime) == 0
     assert await statuses(broker) == {"cs_1": "expired"}
     lease = await broker.row(leases)
-    assert (lease["name"], lease["expires_at_ms"]) == ("upkeep", 0)
-    assert lease["holder"].startswith("up_")
+    assert (lease["name"], lease["expires_at_ms"]) == ("housekeeping", 0)
+    assert lease["holder"].startswith("hk_")
 
 
 async def test_an_erasure_that_was_put_off_is_carried_on(broker: Broker) -> None:
@@ -164,7 +163,7 @@ async def test_an_erasure_that_was_put_off_is_carried_on(broker: Broker) -> None
     broker.project.faults.add({"path": "/accounts", "status": 500, "times": 2})
     for owner_id in ("acme", "globex"):
         await erase_owner(broker.runtime, owner_id, actor="service:ops")
-    await Upkeep(broker.runtime).run_once()
+    await keep_house(broker.runtime)
 
     assert {row["state"] for row in await broker.rows(erasures)} == {"complete"}
     assert list(broker.project.accounts) == []
@@ -176,7 +175,7 @@ async def test_the_upkeep_leaves_the_budget_to_people(broker: Broker) -> None:
     )
     await erase_owner(broker.runtime, "acme", actor="service:ops")
     asked = len(broker.asked())
-    await Upkeep(broker.runtime).run_once()
+    await keep_house(broker.runtime)
 
     assert len(broker.asked()) == asked
     assert (await broker.row(erasures))["state"] == "pending"
@@ -192,7 +191,7 @@ async def test_rounds_go_on_until_cancelled(broker: Broker) -> None:
     await broker.has(
         erasures, id="er_1", owner_id="acme", state="pending", requested_by="u", requested_at=broker.clock.now()
     )
-    rounds = asyncio.create_task(Upkeep(broker.runtime).run_forever())
+    rounds = asyncio.create_task(repeat(Job("housekeeping", keep_house, 0.01), broker.runtime))
     await asyncio.wait_for(served.wait(), timeout=10)
     done, _ = await asyncio.wait({rounds}, timeout=0.2)
     assert not done

@@ -1,11 +1,11 @@
-"""Settling: what a session shows, what is written down about it, and when it is forgotten."""
+"""Resolving: what a session shows, what is written down about it, and when it is forgotten."""
 
 from datetime import timedelta
 
 import pytest
 
 from app.connect_sessions.ledger import GRACE, Session
-from app.connect_sessions.resolve import forget_sessions, settle, settle_ended_sessions, settle_open_sessions
+from app.connect_sessions.resolve import forget_sessions, resolve, resolve_ended_sessions, resolve_open_sessions
 from app.connect_sessions.tables import connect_sessions
 from tests.support.broker import Broker
 
@@ -16,8 +16,8 @@ MINUTE = timedelta(minutes=1)
 
 async def shown(broker: Broker, session: Session) -> tuple[str, str | None]:
     async with broker.runtime.database.transaction() as connection:
-        settled = await settle(connection, session, broker.clock.now())
-    return settled.status, settled.linked_account_id
+        resolved = await resolve(connection, session, broker.clock.now())
+    return resolved.status, resolved.linked_account_id
 
 
 async def written(broker: Broker) -> dict[str, tuple[str, str | None, bool]]:
@@ -77,8 +77,8 @@ async def test_news_settles_the_open_sessions_of_its_owners_oldest_first(broker:
     await broker.has_account()
     await broker.has_event()
     async with broker.runtime.database.transaction() as connection:
-        assert await settle_open_sessions(connection, [], now=now) == 0
-        assert await settle_open_sessions(connection, ["acme"], now=now) == 3
+        assert await resolve_open_sessions(connection, [], now=now) == 0
+        assert await resolve_open_sessions(connection, ["acme"], now=now) == 3
 
     assert await written(broker) == {
         "cs_young": ("pending", None, False),
@@ -95,11 +95,11 @@ async def test_sessions_past_their_grace_are_settled_in_the_order_of_their_ends(
         await broker.has_session(f"cs_{minutes}", expires_at=now - minutes * MINUTE)
     await broker.has_session("cs_linked", status="linked", expires_at=now - 60 * MINUTE)
     async with broker.runtime.database.transaction() as connection:
-        assert await settle_ended_sessions(connection, now=now, limit=2) == 2
+        assert await resolve_ended_sessions(connection, now=now, limit=2) == 2
     assert {name for name, (status, *_) in (await written(broker)).items() if status == "expired"} == {"cs_12", "cs_11"}
     async with broker.runtime.database.transaction() as connection:
-        assert await settle_ended_sessions(connection, now=now, limit=2) == 1
-        assert await settle_ended_sessions(connection, now=now, limit=2) == 0
+        assert await resolve_ended_sessions(connection, now=now, limit=2) == 1
+        assert await resolve_ended_sessions(connection, now=now, limit=2) == 0
     assert (await written(broker))["cs_10"] == ("expired", None, True)
     assert (await written(broker))["cs_9"] == ("pending", None, False)
 
@@ -119,5 +119,5 @@ async def test_sessions_are_forgotten_after_their_retention_oldest_first(broker:
     assert await forget(2) == 2
     assert set(await written(broker)) == {"cs_30", "cs_29", "cs_pending", "cs_minting"}
     assert [await forget(2), await forget(2)] == [1, 0]
-    # What was never settled must not vanish unseen.
+    # What was never resolved must not vanish unseen.
     assert set(await written(broker)) == {"cs_29", "cs_pending", "cs_minting"}

@@ -1,4 +1,4 @@
-"""The broker's neighbours in one process: StackOne, a provider's page, the identity provider with the demo's page."""
+"""What the broker talks to, in one process: StackOne, a provider's page, the identity provider with the demo's page."""
 
 import contextlib
 import json
@@ -33,10 +33,10 @@ class Neighbours:
 
 
 @contextlib.asynccontextmanager
-async def neighbours(
+async def externals(
     ports: Ports, secrets: DemoSecrets, accounts_file: Path, page_dir: Path = _PAGE_DIR
 ) -> AsyncIterator[Neighbours]:
-    """Serve all neighbours while the block runs."""
+    """Serve all externals while the block runs."""
     stackone_url, identity_url = url_of(ports.stackone), url_of(ports.identity)
     provider = Provider(registered_origin=stackone_url)
     config = StackOneConfig(

@@ -1,0 +1,24 @@
+"""Due rows: whether a time has come, and how long a row waits after a failure. Shared by accounts and push."""
+
+import random
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+
+def has_passed(column: sa.ColumnElement[Any], now: datetime, *, longest: timedelta) -> sa.ColumnElement[bool]:
+    """Tell in SQL whether a time has come that was written as at most `longest` from its writer's now.
+
+    Times much further ahead come from a clock that has since been set back; they count as past, or a row could wait for
+    a date that never comes. Not times that are only a little ahead: replicas' clocks differ, and the claim of one whose
+    clock is a second ahead is no reason to read the same account at once.
+    """
+    return sa.or_(column <= now, column > now + 2 * longest)
+
+
+def backoff(attempts: int, *, first: float, longest: float, jitter: random.Random) -> timedelta:
+    """Return how long to wait after `attempts` earlier failures: doubling, capped, and spread over its upper half."""
+    exponent = min(attempts, 30)
+    seconds = min(longest, first * 2**exponent)
+    return timedelta(seconds=seconds * jitter.uniform(0.5, 1.0))

@@ -1,0 +1,117 @@
+"""Everything that runs beside the requests of a process: what, how often, and whether one replica at a time does it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import structlog
+
+from app.connect_sessions.housekeeping import forget_old, resolve_sessions
+from app.db.leases import Lease, holding
+from app.errors import AppError
+from app.owners.erasure import carry_on_erasures
+from app.push.deliver import open_sender, push_once
+from app.push.sender import Sender
+from app.runtime import Runtime
+from app.sync.refresh import count_due, refresh_due
+from app.sync.sweep import sweep_if_due
+
+logger = structlog.get_logger(__name__)
+
+_PAUSE_AFTER_FAILURE_SECONDS = 1.0
+_LEASE = "housekeeping"
+_LEASE_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """Something that is done again and again; a round that did nothing is followed by a pause."""
+
+    name: str
+    round: Callable[[Runtime], Awaitable[int]]
+    """Does one round and returns how much there was to do."""
+    pause_seconds: float
+    wake: asyncio.Event | None = None
+    """Ends the pause early."""
+
+
+def jobs(runtime: Runtime, sender: Sender) -> Sequence[Job]:
+    """List the jobs of a process. Those that only one replica may do hold a lease while they do it."""
+    return (
+        Job("refresh", refresh_due, runtime.settings.sync.poll_seconds, runtime.account_due),
+        Job("due accounts", count_due, 5.0),
+        Job("sweep", sweep_if_due, 5.0, runtime.sweep_requested),
+        Job("housekeeping", keep_house, 10.0),
+        *(
+            Job("push", partial(push_once, sender=sender, destination=destination), 1.0)
+            for destination in runtime.settings.push.destinations
+        ),
+    )
+
+
+# What housekeeping consists of, in this order. Each does its work in batches and checks the lease in each of them.
+HOUSEKEEPING: Sequence[Callable[[Runtime, Lease], Awaitable[None]]] = (
+    resolve_sessions,
+    forget_old,
+    carry_on_erasures,
+)
+
+
+async def keep_house(runtime: Runtime) -> int:
+    """Do what has to happen although nobody asks, under a lease; return 0, or -1 if another replica is at it."""
+    async with holding(runtime.database, _LEASE, runtime.new_id("hk"), seconds=_LEASE_SECONDS) as lease:
+        if lease is None:
+            return -1
+        for task in HOUSEKEEPING:
+            await task(runtime, lease)
+    return 0
+
+
+@asynccontextmanager
+async def running_jobs(runtime: Runtime) -> AsyncIterator[None]:
+    """Run every job while the block runs."""
+    async with AsyncExitStack() as stack:
+        sender = open_sender(runtime)
+        stack.push_async_callback(sender.close)
+        for job in jobs(runtime, sender):
+            stack.push_async_callback(cancelled, asyncio.create_task(repeat(job, runtime)))
+        yield
+
+
+async def repeat(job: Job, runtime: Runtime) -> None:
+    """Repeat a job for ever: a database that was away for a minute must not stop it for good."""
+    while True:
+        if job.wake is not None:
+            # Before the round: whoever asks for work while it runs gets another one.
+            job.wake.clear()
+        try:
+            done = await job.round(runtime)
+        except AppError as error:
+            logger.warning("job_paused", job=job.name, code=error.code)
+            await asyncio.sleep(_PAUSE_AFTER_FAILURE_SECONDS)
+        except Exception:
+            runtime.metrics.loop_failures.labels(job.name).inc()
+            logger.exception("job_failed", job=job.name)
+            await asyncio.sleep(_PAUSE_AFTER_FAILURE_SECONDS)
+        else:
+            if done <= 0:
+                await _pause(job)
+
+
+async def _pause(job: Job) -> None:
+    if job.wake is None:
+        await asyncio.sleep(job.pause_seconds)
+        return
+    try:
+        async with asyncio.timeout(job.pause_seconds):
+            await job.wake.wait()
+    except TimeoutError:
+        return
+
+
+async def cancelled(task: asyncio.Task[None]) -> None:
+    """Cancel a task and wait until it has ended."""
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
