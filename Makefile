@@ -54,17 +54,23 @@ mutants: setup  ## Break identity and connect sessions in every small way, and s
 	@$(BIN)/mutmut run $(ARGS)
 	@$(BIN)/mutmut results
 
-check: setup  ## Lint, types, import contracts, migrations, docs
-	@$(BIN)/ruff format --check .
-	@$(BIN)/ruff check .
-	@$(BIN)/mypy
-	@$(BIN)/lint-imports --no-logo
-	@$(BIN)/python -m pytest -q tests/checks
-	@if [ -d demo/node_modules ]; then cd demo && npm run --silent check; fi
+# Everything is looked at, whatever fails, and each failure comes with what fixes it.
+check: setup  ## Lint, types, import contracts, migrations, docs: all that is wrong at once, and what fixes it
+	@failed=""; \
+	look() { what="$$1"; fix="$$2"; shift 2; "$$@" || failed="$$failed\n  $$what: $$fix"; }; \
+	look "format" "make format" $(BIN)/ruff format --check .; \
+	look "lint" "make format fixes some; the rest is listed above" $(BIN)/ruff check .; \
+	look "types" "listed above, by file and line" $(BIN)/mypy; \
+	look "imports" "move the code, or the line in pyproject.toml that names the exception" $(BIN)/lint-imports --no-logo; \
+	look "documents, migrations, guards" "make docs, where a written page is old; else listed above" $(BIN)/python -m pytest -q tests/checks; \
+	if [ -d demo/node_modules ]; then look "page" "make docs, where the types are old; else listed above" npm --prefix demo run --silent check; \
+	else echo "no demo/node_modules: the page's TypeScript is not checked (make page installs it)"; fi; \
+	if [ -n "$$failed" ]; then printf "\nto fix:$$failed\n" >&2; exit 1; fi
 
-docs: setup  ## Write the pages of docs/ that come from the code
+docs: setup  ## Write what comes from the code: pages of docs/, openapi.json, and (with Node) the page's types
 	@$(BIN)/python -m tests.checks.pages
 	@$(BIN)/python -m tests.contract.page
+	@if [ -d demo/node_modules ]; then cd demo && npm run --silent generate; fi
 
 format: setup  ## Format the code
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .

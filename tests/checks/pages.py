@@ -1,4 +1,4 @@
-"""The pages of docs/ that say what the code says: written by `make docs`, compared by `make check`."""
+"""The files that say what the code says: written by `make docs`, compared by `make check`. No Node is needed."""
 
 import json
 import typing
@@ -11,9 +11,10 @@ from pydantic_core import PydanticUndefined
 
 from app.main import create_app
 from app.settings import PREFIX, Section, Settings
+from tests.checks.browser_api import browser_document
 from tests.support.world import settings_for
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+ROOT = Path(__file__).resolve().parents[2]
 
 _CONFIGURATION_HEAD = """\
 # Configuration
@@ -23,9 +24,9 @@ mistake at once, and starts nothing; `broker serve` refuses to start in the same
 file: point `BROKER_SECRETS_DIR` at a folder whose files are named like the variables, and what the environment does
 not say is read from there.
 
-In production (the default) every neighbour is spoken to over https, secrets have at least 16 characters, and nothing
-that `broker-demo` made is accepted. `BROKER_ENVIRONMENT=development` accepts plain http on loopback, listens on
-loopback only, and refuses keys that look like real StackOne keys.
+In production (the default) only https is spoken to StackOne and identity providers, secrets have at least 16
+characters, and nothing that `broker-demo` made is accepted. `BROKER_ENVIRONMENT=development` accepts plain http on
+loopback, listens on loopback only, and refuses keys that look like real StackOne keys.
 
 This page is written from the code by `make docs`.
 
@@ -106,16 +107,21 @@ def _section_of(annotation: Any) -> type[Section] | None:
     return next((found for part in typing.get_args(annotation) if (found := _section_of(part))), None)
 
 
-def endpoints_page() -> str:
-    """Write docs/endpoints.md."""
+def openapi_document() -> dict[str, Any]:
+    """Return what the broker says of its API. Nothing is opened or called for it."""
     settings = settings_for(
         database_url="sqlite:///unused.db", stackone_url="http://127.0.0.1:1", issuer="http://127.0.0.1:2"
     )
+    return create_app(settings).openapi()
+
+
+def endpoints_page() -> str:
+    """Write docs/endpoints.md."""
     lines = ["| channel | endpoint | what it does | answers |", "|---|---|---|---|"]
     order = ("browser", "service", "webhook", "health")
     found = [
         (order.index(operation["tags"][0]), path, method.upper(), operation)
-        for path, item in create_app(settings).openapi()["paths"].items()
+        for path, item in openapi_document()["paths"].items()
         for method, operation in item.items()
     ]
     for channel, path, method, operation in sorted(found, key=lambda row: row[:3]):
@@ -124,8 +130,17 @@ def endpoints_page() -> str:
     return _ENDPOINTS_HEAD + "\n".join(lines) + "\n"
 
 
-PAGES = {"configuration.md": configuration_page, "endpoints.md": endpoints_page}
+def browser_api() -> str:
+    """Write demo/openapi.json."""
+    return browser_document(openapi_document())
+
+
+PAGES = {
+    "docs/configuration.md": configuration_page,
+    "docs/endpoints.md": endpoints_page,
+    "demo/openapi.json": browser_api,
+}
 
 if __name__ == "__main__":
     for name, write in PAGES.items():
-        (DOCS / name).write_text(write(), encoding="utf-8")
+        (ROOT / name).write_text(write(), encoding="utf-8")
