@@ -310,10 +310,6 @@ async def start_demo(tmp_path: Path, *arguments: str) -> asyncio.subprocess.Proc
     )
 
 
-needs_app = pytest.mark.skipif(not (ROOT / "app" / "cli.py").exists(), reason="the broker itself is not here")
-
-
-@needs_app
 @pytest.mark.timeout(2 * _START_SECONDS)
 async def test_a_demo_that_is_killed_leaves_no_broker_behind(tmp_path: Path) -> None:
     demo = await start_demo(tmp_path, "--json")
@@ -336,7 +332,6 @@ async def test_a_demo_that_is_killed_leaves_no_broker_behind(tmp_path: Path) -> 
     assert is_free(port)
 
 
-@needs_app
 @pytest.mark.timeout(2 * _START_SECONDS)
 async def test_the_real_broker_from_start_to_stop(tmp_path: Path) -> None:
     demo = await start_demo(tmp_path, "--json")
