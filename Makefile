@@ -63,6 +63,7 @@ check: setup  ## Lint, types, import contracts, migrations, docs: all that is wr
 	look "types" "listed above, by file and line" $(BIN)/mypy; \
 	look "imports" "move the code, or the line in pyproject.toml that names the exception" $(BIN)/lint-imports --no-logo; \
 	look "documents, migrations, guards" "make docs, where a written page is old; else listed above" $(BIN)/python -m pytest -q tests/checks; \
+	look "budgets" "a warm request costs more than tests/budgets/limits.py allows: take the trip out again" $(BIN)/python -m pytest -q tests/budgets; \
 	if [ -d demo/node_modules ]; then look "page" "make docs, where the types are old; else listed above" npm --prefix demo run --silent check; \
 	else echo "no demo/node_modules: the page's TypeScript is not checked (make page installs it)"; fi; \
 	if [ -n "$$failed" ]; then printf "\nto fix:$$failed\n" >&2; exit 1; fi
