@@ -1,4 +1,4 @@
-"""What doctor looks at: each examination finds something fine, worth a look or broken, and says how to fix it."""
+"""What doctor looks at. Each examination says how something stands and, where that is not well, how to fix it."""
 
 import base64
 import hashlib
@@ -8,7 +8,7 @@ import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from enum import Enum
 
 import sqlalchemy as sa
 
@@ -26,12 +26,20 @@ _MOST_SKEW = timedelta(seconds=5)
 _MOST_DUE_AGE = timedelta(minutes=10)
 
 
+class State(Enum):
+    """How something stands."""
+
+    OK = "ok"
+    WARNING = "warning"
+    BROKEN = "broken"
+
+
 @dataclass(frozen=True)
 class Finding:
     """What one examination found."""
 
     subject: str
-    state: Literal["ok", "warning", "broken"]
+    state: State
     detail: str
     remedy: str | None = None
 
@@ -43,7 +51,7 @@ async def examine(runtime: Runtime, webhook_url: str) -> AsyncIterator[Finding]:
             yield finding
     except Unavailable:
         yield Finding(
-            "database", "broken", "cannot be reached", "check that it is up and that BROKER_DATABASE__URL names it"
+            "database", State.BROKEN, "cannot be reached", "check that it is up and that BROKER_DATABASE__URL names it"
         )
     async for finding in _stackone(runtime):
         yield finding
@@ -57,12 +65,12 @@ async def _database(runtime: Runtime) -> AsyncIterator[Finding]:
         stored = await connection.run_sync(stored_revision)
         now = datetime.now(UTC)
         theirs = await connection.scalar(sa.select(sa.func.current_timestamp()))
-    yield Finding("database", "ok", f"reached ({runtime.database.dialect})")
+    yield Finding("database", State.OK, f"reached ({runtime.database.dialect})")
     if stored != expected_revision():
         detail = f"is at {stored or 'nothing'}, this version needs {expected_revision()}"
-        yield Finding("schema", "broken", detail, "run: broker migrate")
+        yield Finding("schema", State.BROKEN, detail, "run: broker migrate")
         return
-    yield Finding("schema", "ok", f"is at {stored}")
+    yield Finding("schema", State.OK, f"is at {stored}")
     if isinstance(theirs, datetime):
         yield _skew("database clock", theirs if theirs.tzinfo else theirs.replace(tzinfo=UTC), now)
     async with runtime.database.reading() as connection:
@@ -77,54 +85,61 @@ async def _database(runtime: Runtime) -> AsyncIterator[Finding]:
     for backlog in backlogs:
         if backlog.dead:
             remedy = f"fix the destination, then run: broker push replay {backlog.destination}"
-            yield Finding(f"push {backlog.destination}", "warning", f"{backlog.dead} dead deliveries", remedy)
+            yield Finding(f"push {backlog.destination}", State.WARNING, f"{backlog.dead} dead deliveries", remedy)
 
 
 def _skew(subject: str, theirs: datetime, ours: datetime) -> Finding:
     skew = abs(theirs - ours)
     if skew > _MOST_SKEW:
         return Finding(
-            subject, "warning", f"{skew.total_seconds():.0f} s apart from this machine's", "run NTP on both machines"
+            subject,
+            State.WARNING,
+            f"{skew.total_seconds():.0f} s apart from this machine's",
+            "run NTP on both machines",
         )
-    return Finding(subject, "ok", "agrees with this machine's")
+    return Finding(subject, State.OK, "agrees with this machine's")
 
 
 def _last_event(at: datetime | None, now: datetime) -> Finding:
     if at is None:
         remedy = "at StackOne, tick the account events on the webhook (not on a profile) and check its URL"
-        return Finding("last event", "warning", "none was ever received", remedy)
-    return Finding("last event", "ok", f"{_age(at, now)} ago")
+        return Finding("last event", State.WARNING, "none was ever received", remedy)
+    return Finding("last event", State.OK, f"{_age(at, now)} ago")
 
 
 def _due(at: datetime | None, now: datetime) -> Finding:
     if at is not None and now - at > _MOST_DUE_AGE:
         remedy = (
-            "see that a `broker serve` with BROKER_SYNC__ENABLED is running, and its log for account_refresh_failed"
+            "check that a `broker serve` with BROKER_SYNC__ENABLED is running, and look into its log for"
+            " account_refresh_failed"
         )
-        return Finding("due accounts", "warning", f"one has been waiting for {_age(at, now)}", remedy)
-    return Finding("due accounts", "ok", "none waits long")
+        return Finding("due accounts", State.WARNING, f"one has been waiting for {_age(at, now)}", remedy)
+    return Finding("due accounts", State.OK, "none has been waiting long")
 
 
 def _sweeps(runtime: Runtime, last: runs.Sweep | None, now: datetime) -> Finding:
     interval = runtime.settings.sync.sweep_interval_seconds
     if last is None or last.finished_at is None:
-        return Finding("last sweep", "warning", "there was none yet", "run: broker sync")
+        return Finding("last sweep", State.WARNING, "there was none yet", "run: broker sync")
     detail = f"{last.state}, {_age(last.finished_at, now)} ago"
     if last.state != "done":
-        return Finding("last sweep", "broken", detail, last.reason or "run: broker sync")
+        return Finding("last sweep", State.BROKEN, detail, last.reason or "run: broker sync")
     if interval and now - last.finished_at > timedelta(seconds=2 * interval):
-        return Finding("last sweep", "warning", detail, "see that a `broker serve` is running; or run: broker sync")
-    return Finding("last sweep", "ok", detail)
+        return Finding(
+            "last sweep", State.WARNING, detail, "check that a `broker serve` is running; or run: broker sync"
+        )
+    return Finding("last sweep", State.OK, detail)
 
 
 def _drift(last: runs.Sweep, *, is_first: bool) -> Finding:
-    detail = f"the last sweep put {last.drift} accounts right: +{last.added} ~{last.changed} -{last.removed}"
+    detail = f"the last sweep corrected {last.drift} accounts: +{last.added} ~{last.changed} -{last.removed}"
     if last.drift and not is_first:
         remedy = (
-            "events get lost: see at StackOne that the webhook is on, with every account event, and how it is answered"
+            "events get lost: check at StackOne that the webhook is on, has every account event, and is answered"
+            " with 200"
         )
-        return Finding("drift", "warning", detail, remedy)
-    return Finding("drift", "ok", detail)
+        return Finding("drift", State.WARNING, detail, remedy)
+    return Finding("drift", State.OK, detail)
 
 
 async def _stackone(runtime: Runtime) -> AsyncIterator[Finding]:
@@ -132,13 +147,13 @@ async def _stackone(runtime: Runtime) -> AsyncIterator[Finding]:
         await runtime.stackone.list_accounts(page=1, page_size=1)
     except Unavailable:
         remedy = "check BROKER_STACKONE__BASE_URL, the network, and StackOne's status page"
-        yield Finding("StackOne", "broken", "cannot be reached", remedy)
+        yield Finding("StackOne", State.BROKEN, "cannot be reached", remedy)
         return
     except AppError as error:
         remedy = "check BROKER_STACKONE__API_KEY: it needs Platform API, read and write"
-        yield Finding("StackOne key", "broken", error.detail or error.title, remedy)
+        yield Finding("StackOne key", State.BROKEN, error.detail or error.title, remedy)
         return
-    yield Finding("StackOne key", "ok", "valid; may read accounts")
+    yield Finding("StackOne key", State.OK, "valid; may read accounts")
     skew = runtime.stackone.clock_skew
     if skew is not None:
         now = datetime.now(UTC)
@@ -147,16 +162,16 @@ async def _stackone(runtime: Runtime) -> AsyncIterator[Finding]:
         # No account has such an id. A key without the scope is refused before that matters.
         await runtime.stackone.delete_account(f"doctor{secrets.token_hex(16)}")
     except AccountGone:
-        yield Finding("StackOne scope", "ok", "may write")
+        yield Finding("StackOne scope", State.OK, "may write")
     except Unavailable:
-        yield Finding("StackOne scope", "warning", "could not be tried: StackOne does not answer", "run this again")
+        yield Finding("StackOne scope", State.WARNING, "not known: StackOne does not answer", "run this again")
     except AppError:
         remedy = "give the key Platform API write: minting and disconnecting need it"
-        yield Finding("StackOne scope", "broken", "the key may not write", remedy)
+        yield Finding("StackOne scope", State.BROKEN, "the key may not write", remedy)
 
 
 async def _webhook(runtime: Runtime, url: str) -> Finding:
-    """Send a signed event of no consequence to the broker's own webhook."""
+    """Send a signed event that changes nothing to the broker's own webhook."""
     body = json.dumps({"event": "doctor.ping", "sent_at": datetime.now(UTC).isoformat()}).encode()
     secret = runtime.settings.stackone.webhook_secrets[0].get_secret_value().encode()
     digest = hmac.new(secret, body, hashlib.sha256).digest()
@@ -166,20 +181,20 @@ async def _webhook(runtime: Runtime, url: str) -> Finding:
         await sender.post(url, body, {SIGNATURE_HEADER: signature})
     except NotDelivered as error:
         remedy = "start `broker serve` with the same BROKER_STACKONE__WEBHOOK_SECRETS, or give --webhook-url"
-        return Finding("webhook", "broken", f"a signed event to {url} failed: {error.failure}", remedy)
+        return Finding("webhook", State.BROKEN, f"a signed event to {url} failed: {error.failure}", remedy)
     finally:
         await sender.close()
-    return Finding("webhook", "ok", "a signed event arrived and was accepted")
+    return Finding("webhook", State.OK, "a signed event arrived and was accepted")
 
 
 async def _issuers(runtime: Runtime) -> AsyncIterator[Finding]:
     await runtime.authenticator.warm()
     for issuer in runtime.authenticator.issuers_status():
         if issuer.has_keys:
-            yield Finding(f"issuer {issuer.issuer}", "ok", "its keys are known")
+            yield Finding(f"issuer {issuer.issuer}", State.OK, "its keys are known")
         else:
             remedy = "check the issuer's URL or jwks_uri in BROKER_IDENTITY__ISSUERS, and that it can be reached"
-            yield Finding(f"issuer {issuer.issuer}", "broken", "its keys are unreachable", remedy)
+            yield Finding(f"issuer {issuer.issuer}", State.BROKEN, "its keys are unreachable", remedy)
 
 
 def _age(at: datetime, now: datetime) -> str:

@@ -1,18 +1,17 @@
 """broker: the command line. Every command reads its settings from BROKER_* and says what to do when they are wrong."""
 
-import asyncio
 import sys
 from typing import Annotated
 
 import typer
-from alembic import command as alembic
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.cli.accounts import accounts_cli
 from app.cli.doctor import doctor
-from app.cli.opener import configured_secrets, err, out
+from app.cli.opener import configured_secrets, with_runtime
 from app.cli.owners import owners_cli
 from app.cli.policy import policy_cli
+from app.cli.printer import fail, print_line, print_note, print_problem
 from app.cli.push import push_cli
 from app.cli.service_keys import keys_cli
 from app.cli.sync import sync
@@ -22,8 +21,7 @@ from app.http.server import serve as serve_app
 from app.http.server import serve_metrics
 from app.logs import configure_logs
 from app.main import create_app
-from app.policy.file import read_policy
-from app.runtime import open_runtime
+from app.runtime import Runtime
 from app.settings import SettingsError, load_database_settings, load_settings
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -44,12 +42,12 @@ def main() -> None:
     try:
         cli()
     except SettingsError as error:
-        err.print(f"{len(error.mistakes)} setting(s) must be fixed (see docs/configuration.md):", style="bold red")
+        print_problem(f"{len(error.mistakes)} setting(s) must be fixed (see docs/configuration.md):")
         for mistake in error.mistakes:
-            err.print(f"  - {mistake}", markup=False, highlight=False)
+            print_note(f"  - {mistake}")
         sys.exit(_EXIT_SETTINGS)
     except AppError as error:
-        err.print(f"{error.title}: {error.detail or error.code}", style="bold red", markup=False)
+        print_problem(f"{error.title}: {error.detail or error.code}")
         sys.exit(_EXIT_FAILURE)
 
 
@@ -66,16 +64,12 @@ def serve() -> None:
 @cli.command("check-config")
 def check_config() -> None:
     """Check every setting, list all mistakes at once, and start nothing."""
-    settings = load_settings()
-    read_policy(settings.policy_file)
 
-    async def open_and_close() -> None:
-        async with open_runtime(settings):
-            pass
+    async def environment(runtime: Runtime) -> str:
+        return runtime.settings.environment
 
-    # Secrets and key files of issuers are looked at when the runtime opens; nothing is connected to.
-    asyncio.run(open_and_close())
-    out.print(f"settings are fine ({settings.environment})")
+    # Opening a runtime reads the policy and issuers' secrets and key files, and connects to nothing.
+    print_line(f"settings are fine ({with_runtime(environment)})")
 
 
 @cli.command()
@@ -87,15 +81,15 @@ def migrate(
     ] = False,
 ) -> None:
     """Bring the database's schema to a revision. Needs only BROKER_DATABASE__URL; safe to run twice or at once."""
+    from alembic import command as alembic  # noqa: PLC0415  nothing else needs it, and importing it takes long
+
     settings = load_database_settings()
     config = alembic_config(settings.url.get_secret_value())
     try:
         (alembic.downgrade if downgrade else alembic.upgrade)(config, revision)
     except (SQLAlchemyError, OSError) as error:
-        err.print(
+        fail(
             f"the migration failed ({type(error).__name__}); nothing of an unfinished step was kept. Check that the"
-            " database is up and that BROKER_DATABASE__URL names it, then run it again.",
-            style="bold red",
+            " database is up and that BROKER_DATABASE__URL names it, then run it again."
         )
-        sys.exit(_EXIT_FAILURE)
-    err.print(f"schema is at {revision}")
+    print_note(f"schema is at {revision}")

@@ -1,24 +1,60 @@
-"""How a command opens the broker: settings, quiet logs on which no secret can show, and a Runtime."""
+"""How a command opens the broker: settings, quiet logs that show no secret, and a Runtime or a Database."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from rich.console import Console
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db.database import Database
+from app.db.engine import open_engine
 from app.logs import configure_logs
 from app.runtime import Runtime, open_runtime
-from app.settings import Settings, load_settings
+from app.settings import Settings, load_database_settings, load_settings
 
 Result = TypeVar("Result")
 
-out = Console(soft_wrap=True)
-err = Console(stderr=True, soft_wrap=True)
+
+def with_runtime(verb: Callable[[Runtime], Awaitable[Result]]) -> Result:
+    """Run a verb on a Runtime of its own."""
+    settings = load_settings()
+    configure_logs("ERROR", configured_secrets(settings))
+
+    async def run() -> Result:
+        async with open_runtime(settings) as runtime:
+            return await verb(runtime)
+
+    return asyncio.run(run())
+
+
+def with_database(verb: Callable[[Database], Awaitable[Result]]) -> Result:
+    """Run a verb on the database alone; BROKER_DATABASE__URL is the only setting that it needs."""
+    settings = load_database_settings()
+    configure_logs("ERROR")
+
+    async def run() -> Result:
+        database = Database(open_engine(settings))
+        try:
+            return await verb(database)
+        finally:
+            await database.close()
+
+    return asyncio.run(run())
+
+
+def with_store(read: Callable[[AsyncConnection], Awaitable[Result]]) -> Result:
+    """Put a question to the store, in a transaction of its own."""
+
+    async def verb(database: Database) -> Result:
+        async with database.reading() as connection:
+            return await read(connection)
+
+    return with_database(verb)
 
 
 def configured_secrets(settings: Settings) -> list[str]:
-    """List every secret of the settings, for the log redactor to know by heart."""
+    """List every secret of the settings, so that logs can leave them out wherever they turn up."""
     found = [
         settings.stackone.api_key,
         *settings.stackone.webhook_secrets,
@@ -33,15 +69,3 @@ def configured_secrets(settings: Settings) -> list[str]:
     ]
     storage_password = urlsplit(settings.limits.storage_url.get_secret_value()).password
     return [*(secret.get_secret_value() for secret in found), *([storage_password] if storage_password else [])]
-
-
-def with_runtime(work: Callable[[Runtime], Awaitable[Result]]) -> Result:
-    """Run `work(runtime)` on an opened Runtime."""
-    settings = load_settings()
-    configure_logs("ERROR", configured_secrets(settings))
-
-    async def run() -> Result:
-        async with open_runtime(settings) as runtime:
-            return await work(runtime)
-
-    return asyncio.run(run())

@@ -1,15 +1,14 @@
-"""broker policy ... and broker owners ...: asking policy questions, and pinning names, from the command line."""
+"""broker policy ...: check a policy file, and ask what it decides and why."""
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
 
+from app.cli.printer import AsJson, print_json, print_line
 from app.policy.file import read_policy
 from app.policy.rules import Channel, consider, decide
 from app.policy.schemas import ExplainRequest, Explanation
@@ -17,20 +16,18 @@ from app.settings import SessionSettings, load_settings
 
 policy_cli = typer.Typer(no_args_is_help=True, help="Policy: who may open what.")
 
-_out = Console(soft_wrap=True)
 _EXIT_REFUSED = 3
 
 PolicyFile = Annotated[Path | None, typer.Option("--file", help="Policy file; otherwise BROKER_POLICY_FILE.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 
 @policy_cli.command("check")
 def check_policy(file: Annotated[Path, typer.Argument(help="Policy file (TOML).")]) -> None:
     """Check a policy file and list all its mistakes; needs no settings."""
     rules = read_policy(file).rules or ()
-    _say(f"the policy is fine: {len(rules)} rule(s), tried in this order")
+    print_line(f"the policy is fine: {len(rules)} rule(s), tried in this order")
     for rule in rules:
-        _say(f"  line {rule.line or '?'}: {rule.name}")
+        print_line(f"  line {rule.line or '?'}: {rule.name}")
 
 
 @policy_cli.command("explain")
@@ -43,14 +40,16 @@ def explain_policy(
     ] = None,
     category: Annotated[list[str] | None, typer.Option(help="A category; repeat for several.")] = None,
     connector_profile: Annotated[str | None, typer.Option(help="Connector profile id.")] = None,
-    expires_in: Annotated[int | None, typer.Option(help="Seconds the session shall live.")] = None,
+    expires_in: Annotated[int | None, typer.Option(help="Seconds the session is valid.")] = None,
     file: PolicyFile = None,
     *,
-    multiple: Annotated[bool, typer.Option("--multiple", help="A further account of the provider.")] = False,
-    has_account: Annotated[bool, typer.Option("--has-account", help="There is an account of the provider.")] = False,
+    multiple: Annotated[bool, typer.Option("--multiple", help="Ask for a further account of the provider.")] = False,
+    has_account: Annotated[
+        bool, typer.Option("--has-account", help="The owner has an account of the provider already.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say which rule decides about a wish, and why. Exits with 3 if it is refused."""
+    """Say which rule decides about a request, and why. Exit status: 0 allowed, 3 refused."""
     settings = load_settings() if file is None else None
     policy = read_policy(file or (settings.policy_file if settings else None))
     try:
@@ -73,7 +72,7 @@ def explain_policy(
     asked = request.asked(settings.sessions if settings else SessionSettings())
     explanation = Explanation.of(decide(policy, asked), consider(policy, asked))
     if as_json:
-        sys.stdout.write(explanation.model_dump_json() + "\n")
+        print_json(explanation)
     else:
         _show(explanation)
     if not explanation.allowed:
@@ -81,7 +80,7 @@ def explain_policy(
 
 
 def _claims(written: Sequence[str]) -> dict[str, Any]:
-    """Read path=value; a path counts as one name, which is how it is tried first. JSON values are taken as such."""
+    """Read path=value; the whole path is one name, which policy tries before nesting. Values are JSON, or else text."""
     claims: dict[str, Any] = {}
     for entry in written:
         path, equals, value = entry.partition("=")
@@ -98,12 +97,8 @@ def _claims(written: Sequence[str]) -> dict[str, Any]:
 def _show(explanation: Explanation) -> None:
     for entry in explanation.considered:
         where = f"line {entry.line}" if entry.line else "rule"
-        _say(f"{where}: {entry.rule}: {'matches' if entry.matched else entry.why}")
-    _say(f"{'allowed' if explanation.allowed else 'refused'}: {explanation.reason}")
+        print_line(f"{where}: {entry.rule}: {'matches' if entry.matched else entry.why}")
+    print_line(f"{'allowed' if explanation.allowed else 'refused'}: {explanation.reason}")
     if explanation.grant is not None:
         for name, value in explanation.grant.model_dump().items():
-            _say(f"  {name}: {json.dumps(value)}")
-
-
-def _say(line: str) -> None:
-    _out.print(line, markup=False, highlight=False)
+            print_line(f"  {name}: {json.dumps(value)}")

@@ -1,13 +1,14 @@
 """broker sync: sweep now, and watch it."""
 
-import json
-import sys
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from app.cli.opener import err, out, with_runtime
+from app.cli.opener import with_runtime
+from app.cli.printer import AsJson, fail, print_json, print_line
 from app.runtime import Runtime
 from app.sync.preview import DryRun, dry_run
 from app.sync.runs import Sweep
@@ -19,7 +20,9 @@ _EXIT_BUSY = 4
 
 MaxRemoval = Annotated[
     float | None,
-    typer.Option("--max-removal-percent", min=0, max=100, help="Let the removal limit allow this much, this once."),
+    typer.Option(
+        "--max-removal-percent", min=0, max=100, help="Allow this sweep to remove this share of the accounts."
+    ),
 ]
 
 
@@ -27,7 +30,7 @@ def sync(
     max_removal_percent: MaxRemoval = None,
     *,
     dry: Annotated[bool, typer.Option("--dry-run", help="Say what would change, and change nothing.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Compare everything at StackOne with the store and put the store right; takes up an interrupted sweep.
 
@@ -53,24 +56,20 @@ def sync(
 
         result = with_runtime(work)
     if result is None:
-        err.print("another process is sweeping; see GET /v1/sync for how far it is")
-        sys.exit(_EXIT_BUSY)
-    advice = result.advice if isinstance(result, DryRun) else result.reason
+        fail("another process is sweeping; see GET /v1/sync for how far it is", status=_EXIT_BUSY)
     if as_json:
-        sys.stdout.write(json.dumps(_as_json(result)) + "\n")
+        print_json(_as_json(result))
     else:
         verb = "would be " if dry else ""
-        out.print(
+        print_line(
             f"{result.listed} accounts listed: {result.added} {verb}added, {result.changed} {verb}changed,"
             f" {result.removed} {verb}removed"
         )
+    advice = result.advice if isinstance(result, DryRun) else result.reason
+    if not advice and not result.complete:
+        advice = "the listing did not come to its end: no removals were looked for"
     if advice:
-        err.print(advice, style="bold red", markup=False)
-    is_whole = result.complete and not advice
-    if not is_whole and not advice:
-        err.print("the listing did not come to its end: no removals were looked for", style="bold red")
-    if not is_whole:
-        sys.exit(_EXIT_STOPPED)
+        fail(advice, status=_EXIT_STOPPED)
 
 
 def _progress() -> Progress:
@@ -80,18 +79,18 @@ def _progress() -> Progress:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("{task.fields[found]}"),
-        console=err,
+        console=Console(stderr=True),
         transient=True,
     )
 
 
 def _show(progress: Progress, task: TaskID, now: Sweep | DryRun, known: int) -> None:
     found = f"+{now.added} ~{now.changed} -{now.removed}"
-    # StackOne gives no total: what the store knows is the best guess.
+    # StackOne gives no total: the number of known accounts is the best guess.
     progress.update(task, completed=now.listed, total=max(known, now.listed) or None, found=found)
 
 
 def _as_json(result: Sweep | DryRun) -> dict[str, Any]:
     if isinstance(result, DryRun):
-        return {"dry_run": True, **result.__dict__}
+        return {"dry_run": True, **asdict(result)}
     return {"dry_run": False, **SweepOut.of(result).model_dump(mode="json")}

@@ -1,4 +1,4 @@
-"""Due rows: whether a time has come, and how long a row waits after a failure. Shared by accounts and push."""
+"""Due rows, shared by accounts and push: which a process may claim, and how long one waits after a failure."""
 
 import random
 from datetime import datetime, timedelta
@@ -15,6 +15,19 @@ def has_passed(column: sa.ColumnElement[Any], now: datetime, *, longest: timedel
     clock is a second ahead is no reason to read the same account at once.
     """
     return sa.or_(column <= now, column > now + 2 * longest)
+
+
+def is_claimable(
+    due_at: sa.ColumnElement[Any],
+    claimed_until: sa.ColumnElement[Any],
+    now: datetime,
+    *,
+    longest_wait: timedelta,
+    claim_for: timedelta,
+) -> sa.ColumnElement[bool]:
+    """Tell in SQL whether a row is due and nobody else works on it."""
+    is_free = sa.or_(claimed_until.is_(None), has_passed(claimed_until, now, longest=claim_for))
+    return sa.and_(has_passed(due_at, now, longest=longest_wait), is_free)
 
 
 def backoff(attempts: int, *, first: float, longest: float, jitter: random.Random) -> timedelta:

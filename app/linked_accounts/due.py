@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.claims import backoff, has_passed
+from app.db.claims import backoff, is_claimable
 from app.db.tables import upsert
 from app.errors import AppError, Unavailable
 from app.linked_accounts.store import take_read_ticket
@@ -61,11 +61,10 @@ async def claim_due(
     connection: AsyncConnection, *, now: datetime, claim_for: timedelta, longest_wait: timedelta, limit: int
 ) -> list[DueAccount]:
     """Claim up to `limit` due rows of all owners."""
-    is_due = has_passed(_C.refresh_due_at, now, longest=longest_wait)
-    is_free = sa.or_(_C.claimed_until.is_(None), has_passed(_C.claimed_until, now, longest=claim_for))
+    may_claim = is_claimable(_C.refresh_due_at, _C.claimed_until, now, longest_wait=longest_wait, claim_for=claim_for)
     chosen = (
         sa.select(_C.account_id)
-        .where(is_due, is_free, _C.deleted_at.is_(None))
+        .where(may_claim, _C.deleted_at.is_(None))
         .order_by(_C.refresh_due_at)
         .limit(limit)
         .with_for_update(skip_locked=True)

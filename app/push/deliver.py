@@ -1,7 +1,9 @@
-"""Deliver changes: fill the outbox from the feed, claim what is due, sign it, post it."""
+"""Delivering changes: fill the outbox from the feed, claim what is due, sign it, post it; and replays."""
 
 import asyncio
-from datetime import UTC, timedelta
+import random
+from datetime import UTC, datetime, timedelta
+from enum import Enum
 
 import structlog
 from standardwebhooks import Webhook
@@ -13,16 +15,25 @@ from app.push import outbox
 from app.push.outbox import Delivery
 from app.push.sender import NotDelivered, Sender
 from app.runtime import Runtime
-from app.settings import PushDestination
+from app.settings import PushDestination, PushSettings
 
 logger = structlog.get_logger(__name__)
 
 _FILL = 500
 _CLAIM_MARGIN_SECONDS = 30.0
+_FAILURE_LENGTH = 64  # of the column
+
+
+class PushOutcome(Enum):
+    """How an attempt ended, as the metric counts it."""
+
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    DEAD = "dead"
 
 
 async def push_once(runtime: Runtime, *, sender: Sender, destination: PushDestination) -> int:
-    """Fill a destination's outbox and deliver one batch of it; return how many deliveries were tried."""
+    """Fill a destination's outbox and try one batch of it; return how many deliveries were tried."""
     settings = runtime.settings.push
     async with runtime.database.transaction() as connection:
         await outbox.fill(connection, destination.name, now=runtime.clock.now(), limit=_FILL)
@@ -42,6 +53,7 @@ async def push_once(runtime: Runtime, *, sender: Sender, destination: PushDestin
 
 
 async def _deliver(runtime: Runtime, sender: Sender, delivery: Delivery, destination: PushDestination) -> None:
+    """Post one delivery and record how it went."""
     async with runtime.database.reading() as connection:
         [entry] = await read_entries(connection, [delivery.position])
     body = EventOut.of(entry).model_dump_json()
@@ -56,29 +68,24 @@ async def _deliver(runtime: Runtime, sender: Sender, delivery: Delivery, destina
     try:
         await sender.post(destination.url, body.encode(), headers)
     except NotDelivered as error:
-        await _reschedule(runtime, delivery, error)
+        await _record_failure(runtime, delivery, error)
         return
     async with runtime.database.transaction() as connection:
-        await outbox.delivered(connection, delivery)
-    runtime.metrics.pushes.labels(delivery.destination, "delivered").inc()
+        await outbox.record_delivered(connection, delivery)
+    _count(runtime, delivery, PushOutcome.DELIVERED)
 
 
-async def _reschedule(runtime: Runtime, delivery: Delivery, error: NotDelivered) -> None:
-    """Try a delivery again later, or set it aside as dead after its last try."""
-    settings = runtime.settings.push
-    is_last = delivery.attempts + 1 >= settings.max_attempts
-    wait = backoff(
-        delivery.attempts, first=settings.backoff_seconds, longest=settings.max_backoff_seconds, jitter=runtime.jitter
+async def _record_failure(runtime: Runtime, delivery: Delivery, error: NotDelivered) -> None:
+    """Reschedule a delivery, or set it aside as dead after its last attempt."""
+    retry_at = decide_retry(
+        delivery, error.retry_after, settings=runtime.settings.push, now=runtime.clock.now(), jitter=runtime.jitter
     )
-    if error.retry_after is not None:
-        wait = max(wait, timedelta(seconds=min(error.retry_after, settings.max_backoff_seconds)))
-    retry_at = None if is_last else runtime.clock.now() + wait
     async with runtime.database.transaction() as connection:
-        await outbox.failed(connection, delivery, failure=error.failure[:64], retry_at=retry_at)
-    runtime.metrics.pushes.labels(delivery.destination, "dead" if is_last else "failed").inc()
-    log = logger.error if is_last else logger.warning
+        await outbox.record_failure(connection, delivery, failure=error.failure[:_FAILURE_LENGTH], retry_at=retry_at)
+    _count(runtime, delivery, PushOutcome.DEAD if retry_at is None else PushOutcome.FAILED)
+    log = logger.error if retry_at is None else logger.warning
     log(
-        "push_dead" if is_last else "push_failed",
+        "push_dead" if retry_at is None else "push_failed",
         destination=delivery.destination,
         position=delivery.position,
         failure=error.failure,
@@ -86,8 +93,37 @@ async def _reschedule(runtime: Runtime, delivery: Delivery, error: NotDelivered)
     )
 
 
+def decide_retry(
+    delivery: Delivery, retry_after: float | None, *, settings: PushSettings, now: datetime, jitter: random.Random
+) -> datetime | None:
+    """Say when a delivery that failed is tried again; None after its last attempt."""
+    if delivery.attempts + 1 >= settings.max_attempts:
+        return None
+    longest = settings.max_backoff_seconds
+    wait = backoff(delivery.attempts, first=settings.backoff_seconds, longest=longest, jitter=jitter)
+    if retry_after is not None:
+        wait = max(wait, timedelta(seconds=min(retry_after, longest)))
+    return now + wait
+
+
+def _count(runtime: Runtime, delivery: Delivery, outcome: PushOutcome) -> None:
+    runtime.metrics.pushes.labels(delivery.destination, outcome.value).inc()
+
+
+async def replay_dead(runtime: Runtime, destination: str) -> int:
+    """Make a destination's dead deliveries pending again; return how many."""
+    async with runtime.database.transaction() as connection:
+        return await outbox.replay_dead(connection, destination, now=runtime.clock.now())
+
+
+async def replay_after(runtime: Runtime, destination: str, position: int) -> bool:
+    """Deliver everything after a position once more; False if the destination is unknown, or not there yet."""
+    async with runtime.database.transaction() as connection:
+        return await outbox.replay_after(connection, destination, position)
+
+
 def open_sender(runtime: Runtime) -> Sender:
-    """Make the sender that the settings ask for."""
+    """Make the sender that these settings describe."""
     return Sender(
         timeout_seconds=runtime.settings.push.timeout_seconds,
         allow_private=runtime.settings.environment == "development",

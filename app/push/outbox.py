@@ -1,19 +1,26 @@
-"""The outbox: filled from the change feed, emptied per account in order, and never silently dropped."""
+"""The outbox: filled from the change feed, delivered in order per account; what cannot be delivered is kept as dead."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import Enum
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.claims import has_passed
+from app.db.claims import is_claimable
 from app.db.tables import upsert
 from app.linked_accounts.feed import last_position, read_feed
 from app.push.tables import push_deliveries, push_destinations
 
 _D = push_deliveries.c
 _P = push_destinations.c
+
+
+class DeliveryState(Enum):
+    """How a delivery in the outbox stands; delivered ones are removed."""
+
+    PENDING = "pending"
+    DEAD = "dead"
 
 
 @dataclass(frozen=True)
@@ -26,10 +33,15 @@ class Delivery:
     attempts: int
 
 
+_DELIVERY = tuple(_D[name] for name in Delivery.__dataclass_fields__)
+_IS_PENDING = _D.state == DeliveryState.PENDING.value
+_IS_DEAD = _D.state == DeliveryState.DEAD.value
+
+
 async def fill(connection: AsyncConnection, destination: str, *, now: datetime, limit: int) -> int:
     """Put the next changes into a destination's outbox; return how many.
 
-    A new destination begins with what happens from now on: what was before, the feed can tell it.
+    A new destination begins with what happens from now on; the feed has what happened before.
     """
     query = sa.select(_P.position).where(_P.name == destination).with_for_update()
     position = (await connection.execute(query)).scalar_one_or_none()
@@ -46,7 +58,7 @@ async def fill(connection: AsyncConnection, destination: str, *, now: datetime, 
             "destination": destination,
             "position": entry.position,
             "account_id": entry.account_id,
-            "state": "pending",
+            "state": DeliveryState.PENDING.value,
             "due_at": now,
         }
         for entry in entries
@@ -72,15 +84,14 @@ async def claim(
     chosen = (
         sa.select(_D.destination, _D.position)
         .where(
-            _D.state == "pending",
+            _IS_PENDING,
             _D.destination == destination,
-            has_passed(_D.due_at, now, longest=longest_wait),
-            sa.or_(_D.claimed_until.is_(None), has_passed(_D.claimed_until, now, longest=claim_for)),
+            is_claimable(_D.due_at, _D.claimed_until, now, longest_wait=longest_wait, claim_for=claim_for),
             ~sa.exists().where(
                 earlier.c.destination == _D.destination,
                 earlier.c.account_id == _D.account_id,
                 earlier.c.position < _D.position,
-                earlier.c.state == "pending",
+                earlier.c.state == DeliveryState.PENDING.value,
             ),
         )
         .order_by(_D.due_at, _D.position)
@@ -95,35 +106,40 @@ async def claim(
         sa.update(push_deliveries)
         .where(sa.tuple_(_D.destination, _D.position).in_(keys))
         .values(claimed_until=now + claim_for)
-        .returning(_D.destination, _D.position, _D.account_id, _D.attempts)
+        .returning(*_DELIVERY)
     )
     return [Delivery(*row) for row in result]
 
 
-async def delivered(connection: AsyncConnection, delivery: Delivery) -> None:
-    """Remove a delivery that the destination took."""
+async def record_delivered(connection: AsyncConnection, delivery: Delivery) -> None:
+    """Remove a delivery that the destination has accepted."""
     await connection.execute(sa.delete(push_deliveries).where(*_is(delivery)))
 
 
-async def failed(connection: AsyncConnection, delivery: Delivery, *, failure: str, retry_at: datetime | None) -> None:
-    """Put a delivery off, or set it aside as dead where there is no further try."""
+async def record_failure(
+    connection: AsyncConnection, delivery: Delivery, *, failure: str, retry_at: datetime | None
+) -> None:
+    """Reschedule a delivery, or set it aside as dead where it is not to be tried again."""
     values: dict[str, object] = {"attempts": delivery.attempts + 1, "failure": failure, "claimed_until": None}
-    values |= {"due_at": retry_at} if retry_at is not None else {"state": "dead"}
+    values |= {"state": DeliveryState.DEAD.value} if retry_at is None else {"due_at": retry_at}
     await connection.execute(sa.update(push_deliveries).where(*_is(delivery)).values(**values))
 
 
 async def replay_dead(connection: AsyncConnection, destination: str, *, now: datetime) -> int:
-    """Give a destination's dead deliveries another chance; return how many."""
+    """Make a destination's dead deliveries pending again; return how many."""
     result = await connection.execute(
         sa.update(push_deliveries)
-        .where(_D.destination == destination, _D.state == "dead")
-        .values(state="pending", attempts=0, due_at=now, failure=None, claimed_until=None)
+        .where(_D.destination == destination, _IS_DEAD)
+        .values(state=DeliveryState.PENDING.value, attempts=0, due_at=now, failure=None, claimed_until=None)
     )
     return result.rowcount
 
 
-async def replay_from(connection: AsyncConnection, destination: str, position: int) -> bool:
-    """Tell a destination everything behind a position once more; return False for an unknown destination."""
+async def replay_after(connection: AsyncConnection, destination: str, position: int) -> bool:
+    """Deliver everything after a position once more.
+
+    Returns False for an unknown destination, and for one that has not come to that position yet.
+    """
     await connection.execute(sa.delete(push_deliveries).where(_D.destination == destination, _D.position > position))
     result = await connection.execute(
         sa.update(push_destinations).where(_P.name == destination, _P.position >= position).values(position=position)
@@ -141,10 +157,10 @@ class Backlog:
     oldest: datetime | None
 
 
-async def backlogs(connection: AsyncConnection) -> Sequence[Backlog]:
+async def backlogs(connection: AsyncConnection) -> list[Backlog]:
     """Return how each destination that ever had a delivery stands."""
-    waiting = sa.func.count().filter(_D.state == "pending")
-    dead = sa.func.count().filter(_D.state == "dead")
+    waiting = sa.func.count().filter(_IS_PENDING)
+    dead = sa.func.count().filter(_IS_DEAD)
     query = (
         sa.select(_P.name, waiting, dead, sa.func.min(_D.due_at))
         .select_from(push_destinations.outerjoin(push_deliveries, _D.destination == _P.name))
@@ -155,10 +171,10 @@ async def backlogs(connection: AsyncConnection) -> Sequence[Backlog]:
 
 
 def _is(delivery: Delivery) -> tuple[sa.ColumnElement[bool], ...]:
-    # A row whose attempts moved on was claimed by somebody else after our claim had run out.
+    # Where the attempts are other ones, our claim ran out and somebody else has tried the delivery since.
     return (
         _D.destination == delivery.destination,
         _D.position == delivery.position,
         _D.attempts == delivery.attempts,
-        _D.state == "pending",
+        _IS_PENDING,
     )

@@ -1,7 +1,8 @@
 """Posting to a destination without becoming a way into the network around us (SSRF).
 
-The name is resolved here, every address it has must be public, and the connection goes to the address that was
-checked: a name that changes its mind between check and connect leads nowhere. Redirects are not followed.
+The name is resolved here, each of its addresses must be public, and the connection goes to the address that was
+checked: a name that resolves to another address between check and connect (DNS rebinding) gains nothing. Redirects are
+not followed.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 
 
 class NotDelivered(Exception):
-    """A destination did not take a delivery; `failure` says how, without anything the destination sent."""
+    """A destination did not accept a delivery; `failure` says how, without anything the destination sent."""
 
     def __init__(self, failure: str, retry_after: float | None = None) -> None:
         """Keep the failure and, where the destination asked for it, how long to wait."""
@@ -36,7 +37,7 @@ async def resolve(host: str, port: int) -> Sequence[str]:
 
 
 def is_public(address: str) -> bool:
-    """Tell whether an address is on the public internet, seen through IPv4 in IPv6 clothes too."""
+    """Tell whether an address is on the public internet; an IPv4 address inside an IPv6 one is judged as itself."""
     parsed = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(parsed, ipaddress.IPv6Address):
         embedded = parsed.ipv4_mapped or parsed.sixtofour or (parsed.teredo[1] if parsed.teredo else None)
@@ -44,13 +45,13 @@ def is_public(address: str) -> bool:
             embedded = ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF)
         if embedded is not None:
             return is_public(str(embedded))
-        # Elsewhere lie IPv4-compatible, site-local and reserved addresses, some of which `is_global` lets pass.
+        # Outside of it are IPv4-compatible, site-local and reserved addresses, some of which count as `is_global`.
         return parsed in _GLOBAL_UNICAST and parsed.is_global
     return parsed.is_global and not parsed.is_multicast
 
 
 class Sender:
-    """The HTTP client of the push."""
+    """The HTTP client for destinations."""
 
     def __init__(
         self,
@@ -68,8 +69,8 @@ class Sender:
             timeout=timeout_seconds,
             follow_redirects=False,
             trust_env=False,
-            # Kept connections would be found again by address: one that was opened to a name's certificate would carry
-            # what is meant for another name at the same address.
+            # Connections are not kept: the pool would find one by its address, so a connection that was opened for one
+            # name could carry what is meant for another name at the same address.
             transport=transport or httpx2.AsyncHTTPTransport(limits=httpx2.Limits(max_keepalive_connections=0)),
         )
 
@@ -102,7 +103,7 @@ class Sender:
         async with self._http.stream(
             "POST", pinned, content=body, headers=sent, extensions={"sni_hostname": host}
         ) as response:
-            # What it says beyond the status is not read, so it cannot be too long.
+            # Only the status is read: a destination cannot make us read an endless body.
             if not response.is_success:
                 raise NotDelivered(f"status_{response.status_code}", _retry_after(response.headers.get("retry-after")))
 

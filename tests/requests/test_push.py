@@ -150,7 +150,7 @@ async def test_what_is_never_taken_is_set_aside_and_can_be_replayed(database_url
             assert await outbox.replay_dead(connection, "crm", now=now) == 1
         await eventually(lambda: drained(pusher, world), within=10)
         async with database.transaction() as connection:
-            assert await outbox.replay_from(connection, "crm", 0)
+            assert await outbox.replay_after(connection, "crm", 0)
         await pusher.run_once()
         await eventually(lambda: drained(pusher, world), within=10)
         assert [change["kind"] for change in service.taken] == ["account.linked"] * 2
