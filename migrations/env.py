@@ -1,9 +1,12 @@
 """Alembic's environment: one migration at a time, and none that waits for ever."""
 
 import asyncio
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import context
+from alembic.runtime.migration import MigrationContext, MigrationInfo
 from sqlalchemy.ext.asyncio import create_async_engine
 
 import app.connect_sessions.tables
@@ -13,6 +16,7 @@ import app.linked_accounts.tables
 import app.push.tables
 import app.sync.tables  # noqa: F401  imported for the tables they put into the metadata
 from app.db.engine import engine_url
+from app.db.schema_version import schema_compatibility
 from app.db.tables import metadata
 from app.settings import load_database_settings
 
@@ -20,6 +24,21 @@ from app.settings import load_database_settings
 _LOCK_ID = 7_316_204_418
 _LOCK_TIMEOUT = "5s"
 _STATEMENT_TIMEOUT = "10min"
+
+
+def _note_compatibility(
+    ctx: MigrationContext, step: MigrationInfo, heads: Collection[Any], run_args: Mapping[str, Any]
+) -> None:
+    """Write down, with each migration, whose code may still serve on the schema it leaves behind."""
+    del heads, run_args
+    connection = ctx.connection
+    left = step.up_revision_id if step.is_upgrade else next(iter(step.down_revision_ids), None)
+    if connection is None or left is None or not sa.inspect(connection).has_table(schema_compatibility.name):
+        return
+    script = context.script.get_revision(left)
+    oldest = getattr(script.module, "oldest_compatible", left)
+    connection.execute(sa.delete(schema_compatibility))
+    connection.execute(sa.insert(schema_compatibility).values(oldest_compatible_revision=oldest))
 
 
 def _migrate(connection: sa.Connection) -> None:
@@ -37,6 +56,7 @@ def _migrate(connection: sa.Connection) -> None:
         render_as_batch=not is_postgresql,
         transaction_per_migration=True,
         compare_server_default=False,
+        on_version_apply=_note_compatibility,
     )
     with context.begin_transaction():
         context.run_migrations()

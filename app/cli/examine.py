@@ -12,7 +12,7 @@ from enum import Enum
 
 import sqlalchemy as sa
 
-from app.db.schema_version import expected_revision, stored_revision
+from app.db.schema_version import expected_revision, known_revisions, stored_schema
 from app.errors import AppError, Unavailable
 from app.push import outbox
 from app.push.sender import NotDelivered, Sender
@@ -62,15 +62,16 @@ async def examine(runtime: Runtime, webhook_url: str) -> AsyncIterator[Finding]:
 
 async def _database(runtime: Runtime) -> AsyncIterator[Finding]:
     async with runtime.database.reading() as connection:
-        stored = await connection.run_sync(stored_revision)
+        schema = await connection.run_sync(stored_schema)
         now = datetime.now(UTC)
         theirs = await connection.scalar(sa.select(sa.func.current_timestamp()))
     yield Finding("database", State.OK, f"reached ({runtime.database.dialect})")
-    if stored != expected_revision():
-        detail = f"is at {stored or 'nothing'}, this version needs {expected_revision()}"
-        yield Finding("schema", State.BROKEN, detail, "run: broker migrate")
+    fit = schema.fit(known_revisions())
+    if not fit.serves:
+        detail = f"is at {schema.revision or 'nothing'}, this version needs {expected_revision()}"
+        yield Finding("schema", State.BROKEN, detail, fit.value)
         return
-    yield Finding("schema", State.OK, f"is at {stored}")
+    yield Finding("schema", State.OK, f"is at {schema.revision}")
     if isinstance(theirs, datetime):
         yield _skew("database clock", theirs if theirs.tzinfo else theirs.replace(tzinfo=UTC), now)
     async with runtime.database.reading() as connection:

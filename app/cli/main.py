@@ -5,17 +5,25 @@ from typing import Annotated
 
 import typer
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.cli.accounts import accounts_cli
 from app.cli.doctor import doctor
-from app.cli.opener import configured_secrets, with_runtime
+from app.cli.opener import configured_secrets, with_runtime, with_store
 from app.cli.owners import owners_cli
 from app.cli.policy import policy_cli
 from app.cli.printer import fail, print_line, print_note, print_problem
 from app.cli.push import push_cli
 from app.cli.service_keys import keys_cli
 from app.cli.sync import sync
-from app.db.schema_version import alembic_config
+from app.db.schema_version import (
+    Fit,
+    StoredSchema,
+    alembic_config,
+    expected_revision,
+    known_revisions,
+    stored_schema,
+)
 from app.errors import AppError
 from app.http.server import serve as serve_app
 from app.http.server import serve_metrics
@@ -82,14 +90,29 @@ def migrate(
 ) -> None:
     """Bring the database's schema to a revision. Needs only BROKER_DATABASE__URL; safe to run twice or at once."""
     from alembic import command as alembic  # noqa: PLC0415  nothing else needs it, and importing it takes long
+    from alembic.util import CommandError  # noqa: PLC0415
 
     settings = load_database_settings()
     config = alembic_config(settings.url.get_secret_value())
     try:
+        stored = with_store(_stored_schema)
+        fit = stored.fit(known_revisions())
+        if fit is Fit.COMPATIBLE and revision == "head":
+            print_note(f"schema is at {stored.revision}, newer than this version and compatible with it: nothing to do")
+            return
+        if fit is Fit.TOO_NEW:
+            fail(f"schema is at {stored.revision}: {fit.value}")
         (alembic.downgrade if downgrade else alembic.upgrade)(config, revision)
-    except (SQLAlchemyError, OSError) as error:
+    except CommandError:
+        known = ", ".join(known_revisions())
+        fail(f"there is no revision {revision!r} to go to from here; this version knows {known}")
+    except (SQLAlchemyError, OSError, AppError) as error:
         fail(
             f"the migration failed ({type(error).__name__}); nothing of an unfinished step was kept. Check that the"
             " database is up and that BROKER_DATABASE__URL names it, then run it again."
         )
-    print_note(f"schema is at {revision}")
+    print_note(f"schema is at {expected_revision() if revision == 'head' else revision}")
+
+
+async def _stored_schema(connection: AsyncConnection) -> StoredSchema:
+    return await connection.run_sync(stored_schema)

@@ -7,10 +7,18 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from alembic import command
+from alembic.script import ScriptDirectory
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from app.db.engine import engine_url
-from app.db.schema_version import alembic_config, expected_revision, stored_revision
+from app.db.schema_version import (
+    Fit,
+    StoredSchema,
+    alembic_config,
+    expected_revision,
+    known_revisions,
+    stored_schema,
+)
 from app.db.tables import metadata
 from tests.support.databases import PostgresqlDatabases
 
@@ -33,9 +41,17 @@ async def tables_and_revision(url: str) -> tuple[set[str], str | None]:
     engine = create_async_engine(engine_url(url))
     async with engine.connect() as connection:
         names = await connection.run_sync(lambda sync: set(sa.inspect(sync).get_table_names()))
-        revision = await connection.run_sync(stored_revision)
+        revision = (await connection.run_sync(stored_schema)).revision
     await engine.dispose()
     return names - {"alembic_version"}, revision
+
+
+async def stored(url: str) -> StoredSchema:
+    engine = create_async_engine(engine_url(url))
+    async with engine.connect() as connection:
+        schema = await connection.run_sync(stored_schema)
+    await engine.dispose()
+    return schema
 
 
 def test_up_and_down_and_up_again(empty_database_url: str) -> None:
@@ -49,7 +65,7 @@ def test_up_and_down_and_up_again(empty_database_url: str) -> None:
 
 async def test_every_single_step_can_be_undone(empty_database_url: str) -> None:
     config = alembic_config(empty_database_url)
-    steps = int(expected_revision() or 0)
+    steps = int(expected_revision())
     before = []
     for _ in range(steps):
         before.append(await tables_and_revision(empty_database_url))
@@ -59,3 +75,33 @@ async def test_every_single_step_can_be_undone(empty_database_url: str) -> None:
     for expected in reversed(before):
         await asyncio.to_thread(command.downgrade, config, "-1")
         assert await tables_and_revision(empty_database_url) == expected
+
+
+async def test_each_migration_says_whose_code_may_still_serve(empty_database_url: str) -> None:
+    config = alembic_config(empty_database_url)
+    for revision in known_revisions():
+        await asyncio.to_thread(command.upgrade, config, revision)
+        script = ScriptDirectory.from_config(config).get_revision(revision)
+        if revision < "0003" or script is None:
+            continue
+        assert script.module.oldest_compatible in known_revisions()
+        assert (await stored(empty_database_url)).oldest_compatible == script.module.oldest_compatible
+    await asyncio.to_thread(command.downgrade, config, "0003")
+    assert (await stored(empty_database_url)).oldest_compatible == "0002"
+
+
+@pytest.mark.parametrize(
+    ("revision", "oldest", "fit"),
+    [
+        (None, None, Fit.MISSING),
+        ("0001", None, Fit.BEHIND),
+        ("0002", "0001", Fit.CURRENT),
+        ("0009", "0002", Fit.COMPATIBLE),
+        ("0009", "0001", Fit.COMPATIBLE),
+        ("0009", "0003", Fit.TOO_NEW),
+        ("0009", None, Fit.TOO_NEW),
+    ],
+)
+def test_a_schema_fits_or_says_what_to_do(revision: str | None, oldest: str | None, fit: Fit) -> None:
+    assert StoredSchema(revision, oldest).fit(("0001", "0002")) is fit
+    assert fit.serves or "run: broker migrate" in fit.value or "deploy" in fit.value
