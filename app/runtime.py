@@ -19,8 +19,8 @@ from app.policy.file import read_policy
 from app.policy.rules import Policy
 from app.settings import Settings
 from app.stackone.budget import Budget
+from app.stackone.call import Transport as StackOneTransport
 from app.stackone.client import StackOneClient
-from app.stackone.client import Transport as StackOneTransport
 
 _ID_BYTES = 16
 

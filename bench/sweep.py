@@ -19,6 +19,7 @@ from sqlalchemy import event
 from app.db.tables import metadata
 from app.runtime import Externals, Runtime, open_runtime
 from app.sync.sweep import run_sweep
+from app.sync.tables import SweepState
 from tests.support.world import settings_for
 
 PAGE = 100
@@ -73,7 +74,7 @@ async def measure(runtime: Runtime, what: str, accounts: int) -> dict[str, Any]:
     took, cpu = time.perf_counter() - started, time.process_time() - cpu
     event.remove(runtime.database.engine.sync_engine, "before_cursor_execute", count)
     assert sweep is not None
-    assert (sweep.state, sweep.listed) == ("done", accounts)
+    assert (sweep.state, sweep.listed) == (SweepState.DONE, accounts)
     tenth = max(1, len(memory) // 10)
     return {
         "database": runtime.database.dialect,

@@ -17,10 +17,11 @@ from app.errors import AppError, Unavailable
 from app.push import outbox
 from app.push.sender import NotDelivered, Sender
 from app.runtime import Runtime
-from app.stackone.client import AccountGone
+from app.stackone.models import AccountGone
 from app.stackone.webhook import SIGNATURE_HEADER
 from app.sync import runs
 from app.sync.suspects import last_hint_at, oldest_due_at
+from app.sync.tables import SweepState
 
 _MOST_SKEW = timedelta(seconds=5)
 _MOST_DUE_AGE = timedelta(minutes=10)
@@ -122,8 +123,8 @@ def _sweeps(runtime: Runtime, last: runs.Sweep | None, now: datetime) -> Finding
     interval = runtime.settings.sync.sweep_interval_seconds
     if last is None or last.finished_at is None:
         return Finding("last sweep", State.WARNING, "there was none yet", "run: broker sync")
-    detail = f"{last.state}, {_age(last.finished_at, now)} ago"
-    if last.state != "done":
+    detail = f"{last.state.value}, {_age(last.finished_at, now)} ago"
+    if last.state is not SweepState.DONE:
         return Finding("last sweep", State.BROKEN, detail, last.reason or "run: broker sync")
     if interval and now - last.finished_at > timedelta(seconds=2 * interval):
         return Finding(
@@ -145,7 +146,7 @@ def _drift(last: runs.Sweep, *, is_first: bool) -> Finding:
 
 async def _stackone(runtime: Runtime) -> AsyncIterator[Finding]:
     try:
-        await runtime.stackone.list_accounts(page=1, page_size=1)
+        await runtime.stackone.list_page(page=1, page_size=1)
     except Unavailable:
         remedy = "check BROKER_STACKONE__BASE_URL, the network, and StackOne's status page"
         yield Finding("StackOne", State.BROKEN, "cannot be reached", remedy)

@@ -22,8 +22,8 @@ from app.linked_accounts import due
 from app.linked_accounts.store import LinkedAccount, get_for_owner, list_for_owner
 from app.metrics import Metrics
 from app.policy.rules import Channel, Grant, Policy, Request, decide
-from app.stackone.client import AccountGone, StackOneClient
-from app.stackone.models import ConnectSession, ConnectSessionRequest, possible_account_id
+from app.stackone.client import StackOneClient
+from app.stackone.models import AccountGone, ConnectSession, ConnectSessionRequest, possible_account_id
 
 logger = structlog.get_logger(__name__)
 

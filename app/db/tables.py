@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from enum import Enum
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -42,6 +43,31 @@ class UtcDateTime(sa.types.TypeDecorator[datetime]):
         if value is None or value.tzinfo is not None:
             return value
         return value.replace(tzinfo=UTC)
+
+
+_E = TypeVar("_E", bound=Enum)
+
+
+class EnumText(sa.types.TypeDecorator[_E]):
+    """An Enum in the code, its value as text in the column: SQL that compares it with bare text fails."""
+
+    impl = sa.String
+    cache_ok = True
+
+    def __init__(self, enum: type[_E], length: int) -> None:
+        """Store the values of `enum`, each at most `length` characters."""
+        super().__init__(length)
+        self._enum = enum
+
+    def process_bind_param(self, value: _E | None, dialect: Dialect) -> str | None:
+        """Write the value's text."""
+        del dialect
+        return str(self._enum(value).value) if value is not None else None
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> _E | None:
+        """Read the text back."""
+        del dialect
+        return self._enum(value) if value is not None else None
 
 
 # JSON that PostgreSQL can index and compare.

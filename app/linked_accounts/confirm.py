@@ -8,8 +8,7 @@ from app.linked_accounts.apply import Observation, apply_observations
 from app.linked_accounts.changes import Source
 from app.linked_accounts.store import LinkedAccount, get_for_owner, take_read_ticket
 from app.runtime import Runtime
-from app.stackone.client import AccountGone
-from app.stackone.models import Account, possible_account_id
+from app.stackone.models import Account, AccountGone, possible_account_id
 
 logger = structlog.get_logger(__name__)
 

@@ -22,8 +22,7 @@ from app.linked_accounts.store import LinkedAccount, columns, from_row, take_rea
 from app.linked_accounts.tables import linked_accounts
 from app.runtime import Runtime
 from app.stackone.budget import Priority
-from app.stackone.client import AccountGone
-from app.stackone.models import Account
+from app.stackone.models import Account, AccountGone
 
 logger = structlog.get_logger(__name__)
 

@@ -23,7 +23,8 @@ from app.linked_accounts.store import take_read_ticket
 from app.owners.traces import erase_traces, living_accounts
 from app.runtime import Runtime
 from app.stackone.budget import Priority
-from app.stackone.models import Account
+from app.stackone.listing import Listing
+from app.stackone.models import Account, AccountPage
 
 logger = structlog.get_logger(__name__)
 
@@ -130,28 +131,26 @@ async def _take_in(runtime: Runtime, owner_id: str, priority: Priority) -> None:
 
 
 async def _list_upstream(runtime: Runtime, owner_id: str, priority: Priority) -> list[Account]:
-    """Return everything StackOne has of the owner. Raises UpstreamRejected for a listing that does not end."""
+    """Return everything StackOne has of the owner. Raises UpstreamRejected for a listing that does not show it all."""
+
+    async def read_page(number: int) -> AccountPage:
+        return await runtime.stackone.list_page(page=number, page_size=_PAGE_SIZE, owner_id=owner_id, priority=priority)
+
     found: dict[str, Account] = {}
     listed: set[str] = set()
-    for page in range(_MOST_PAGES):
-        try:
-            rows = await runtime.stackone.list_accounts(
-                page=page, page_size=_PAGE_SIZE, owner_id=owner_id, priority=priority
-            )
-        except UpstreamRejected:
-            # A list that starts at 1 may refuse page 0.
-            if page > 0:
-                raise
-            continue
-        new = {account.id for account in rows} - listed
+    listing = Listing(read_page, page_size=_PAGE_SIZE, most_pages=_MOST_PAGES)
+    while not listing.is_over:
+        page = await listing.read()
+        new = {account.id for account in page.accounts} - listed
         listed |= new
         # A StackOne that ignored the filter would list other owners' accounts too.
-        found |= {account.id: account for account in rows if account.owner_id == owner_id}
-        if (page > 0 and not rows) or (page > 1 and not new):
-            return list(found.values())
-    # What lies behind is not known: an erasure must not be called complete because of it.
-    message = "StackOne's listing of an owner's accounts does not come to an end"
-    raise UpstreamRejected(message)
+        found |= {account.id: account for account in page.accounts if account.owner_id == owner_id}
+        listing.passed(new=len(new))
+    if not listing.complete:
+        # What it did not show is not known: an erasure must not be called complete because of it.
+        message = "StackOne's listing of an owner's accounts has holes, or does not come to an end"
+        raise UpstreamRejected(message)
+    return list(found.values())
 
 
 async def _disconnect_all(runtime: Runtime, owner_id: str, actor: str, priority: Priority) -> None:

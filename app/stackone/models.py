@@ -27,6 +27,10 @@ def possible_account_id(account_id: str) -> bool:
     return _ACCOUNT_ID.fullmatch(account_id) is not None
 
 
+class AccountGone(Exception):
+    """StackOne says that there is no such account."""
+
+
 class Category(StrEnum):
     """Categories as they stand on the wire; the spec's examples show the enum's names instead, which are not valid."""
 

@@ -6,15 +6,14 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.errors import UpstreamRejected
 from app.linked_accounts.apply import Observation, Outcome, decide
 from app.linked_accounts.store import columns, from_row
 from app.linked_accounts.tables import linked_accounts
 from app.runtime import Runtime
 from app.stackone.budget import Priority
-from app.stackone.client import AccountGone
-from app.stackone.models import Account, AccountPage
-from app.sync.plan import Page, RemovalLimit, Verdict, judge_page
+from app.stackone.listing import Listing
+from app.stackone.models import Account, AccountGone, AccountPage
+from app.sync.plan import RemovalLimit
 from app.sync.suspects import count_known
 
 _C = linked_accounts.c
@@ -42,35 +41,30 @@ async def dry_run(runtime: Runtime, *, max_removal_percent: float | None, listen
 
     Ids are remembered by their hashes; a sweep proper notes them in the store instead and needs no memory for them.
     """
-    settings = runtime.settings
+    settings = runtime.settings.sync
+
+    async def read_page(number: int) -> AccountPage:
+        return await runtime.stackone.list_page(
+            page=number, page_size=settings.sweep_page_size, priority=Priority.SWEEP
+        )
+
     found = DryRun()
     seen: set[int] = set()
     async with runtime.database.reading() as connection:
         found.known = await count_known(connection)
-    number = 0
-    verdict: Verdict = "more"
-    has_holes = False
-    while verdict == "more":
-        try:
-            page = await runtime.stackone.list_page(
-                page=number, page_size=settings.sync.sweep_page_size, priority=Priority.SWEEP
-            )
-        except UpstreamRejected:
-            if number > 0:
-                raise
-            page = AccountPage(())
-        has_holes = has_holes or page.unreadable > 0
+    listing = Listing(read_page, page_size=settings.sweep_page_size)
+    while not listing.is_over:
+        page = await listing.read()
         new = {account.id: account for account in page.accounts if hash(account.id) not in seen}
         seen.update(hash(account_id) for account_id in new)
-        verdict = judge_page(Page(number, settings.sync.sweep_page_size, page.rows, len(new)))
+        listing.passed(new=len(new))
         async with runtime.database.reading() as connection:
             await _compare(connection, runtime, new, found)
         listener(found)
-        number += 1
-    found.complete = verdict == "complete" and not has_holes
-    percent = settings.sync.sweep_max_removal_percent if max_removal_percent is None else max_removal_percent
+    found.complete = bool(listing.complete)
+    percent = settings.sweep_max_removal_percent if max_removal_percent is None else max_removal_percent
     if found.complete:
-        await _count_removals(runtime, seen, found, RemovalLimit(percent, settings.sync.sweep_removal_floor))
+        await _count_removals(runtime, seen, found, RemovalLimit(percent, settings.sweep_removal_floor))
     return found
 
 

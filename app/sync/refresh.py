@@ -15,8 +15,7 @@ from app.linked_accounts.due import DueAccount
 from app.linked_accounts.store import count_due_of_all_owners
 from app.runtime import Runtime
 from app.stackone.budget import Priority
-from app.stackone.client import AccountGone
-from app.stackone.models import Account
+from app.stackone.models import Account, AccountGone
 
 logger = structlog.get_logger(__name__)
 

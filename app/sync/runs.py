@@ -1,6 +1,6 @@
 """The record of sweeps: asked for by anybody, carried out by who holds the lease, resumed where a crash left them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,10 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.leases import Lease, held
 from app.linked_accounts.store import take_read_ticket
-from app.sync.tables import sweeps
+from app.sync.tables import SweepState, sweeps
 
 _S = sweeps.c
-_UNFINISHED = ("running", "requested")
+_UNFINISHED = (SweepState.RUNNING, SweepState.REQUESTED)
 # An interrupted sweep is taken up again, but not for ever.
 _RESUMED_WITHIN = timedelta(hours=24)
 # Six weeks of hourly sweeps.
@@ -25,7 +25,7 @@ class Sweep:
     """One sweep as recorded."""
 
     id: int
-    state: str
+    state: SweepState
     requested_by: str
     requested_at: datetime
     started_at: datetime | None
@@ -49,6 +49,10 @@ class Sweep:
 
 
 _FIELDS = tuple(_S[name] for name in Sweep.__dataclass_fields__)
+_PROGRESS = (
+    "state", "finished_at", "reason", "next_page", "complete", "last_suspect", "listed", "added", "changed", "removed",
+    "suspects",
+)  # fmt: skip
 
 
 async def unfinished(connection: AsyncConnection) -> Sweep | None:
@@ -75,11 +79,16 @@ async def request(
     await take_read_ticket(connection)
     known = await unfinished(connection)
     if known is not None:
-        if known.state == "requested" and max_removal_percent is not None:
+        if known.state is SweepState.REQUESTED and max_removal_percent is not None:
             await _write(connection, known.id, {"max_removal_percent": max_removal_percent})
             known = replace(known, max_removal_percent=max_removal_percent)
         return known, False
-    values = {"state": "requested", "requested_by": by, "requested_at": now, "max_removal_percent": max_removal_percent}
+    values = {
+        "state": SweepState.REQUESTED,
+        "requested_by": by,
+        "requested_at": now,
+        "max_removal_percent": max_removal_percent,
+    }
     row = (await connection.execute(sa.insert(sweeps).values(values).returning(*_FIELDS))).one()
     return Sweep(*row), True
 
@@ -92,16 +101,16 @@ async def begin(
     sweep = await unfinished(connection)
     if sweep is not None and sweep.started_at is not None and abs(now - sweep.started_at) > _RESUMED_WITHIN:
         reason = "interrupted, and not taken up again for a day"
-        await _write(connection, sweep.id, {"state": "failed", "finished_at": now, "reason": reason})
+        await _write(connection, sweep.id, {"state": SweepState.FAILED, "finished_at": now, "reason": reason})
         sweep = await unfinished(connection)
     if sweep is None:
         sweep, _ = await request(connection, by=by, now=now, max_removal_percent=max_removal_percent)
     values: dict[str, Any] = {}
     if max_removal_percent is not None:
         values["max_removal_percent"] = max_removal_percent
-    if sweep.state == "requested":
+    if sweep.state is SweepState.REQUESTED:
         ticket = await take_read_ticket(connection)
-        values |= {"state": "running", "started_at": now, "start_ticket": ticket}
+        values |= {"state": SweepState.RUNNING, "started_at": now, "start_ticket": ticket}
         await connection.execute(sa.delete(sweeps).where(_S.id <= sweep.id - _KEPT, _S.finished_at.is_not(None)))
     if values:
         await _write(connection, sweep.id, values)
@@ -109,11 +118,11 @@ async def begin(
     return Sweep(*row)
 
 
-async def record(connection: AsyncConnection, lease: Lease, sweep_id: int, values: Mapping[str, Any]) -> None:
+async def record(connection: AsyncConnection, lease: Lease, sweep: Sweep) -> None:
     """Write progress down, in the transaction of the work it stands for. Raises LeaseLost if another has taken over."""
     await held(connection, lease)
-    await _write(connection, sweep_id, values)
+    await _write(connection, sweep.id, {name: getattr(sweep, name) for name in _PROGRESS})
 
 
-async def _write(connection: AsyncConnection, sweep_id: int, values: Mapping[str, Any]) -> None:
+async def _write(connection: AsyncConnection, sweep_id: int, values: dict[str, Any]) -> None:
     await connection.execute(sa.update(sweeps).where(_S.id == sweep_id).values(**values))

@@ -3,15 +3,28 @@
 from datetime import datetime
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
+from app.inputs import Body
+from app.sync.inbox import Outcome
 from app.sync.runs import Sweep
+from app.sync.status import Status
+from app.sync.tables import SweepState
 
 
-class SweepRequest(BaseModel):
+class Receipt(BaseModel):
+    """What became of a delivery; StackOne looks at the status only."""
+
+    outcome: str
+
+    @classmethod
+    def of(cls, outcome: Outcome) -> Self:
+        """Show an outcome."""
+        return cls(outcome=outcome.value)
+
+
+class SweepRequest(Body):
     """How to sweep."""
-
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     max_removal_percent: float | None = Field(
         default=None, ge=0, le=100, description="Let the removal limit allow this much, this once."
@@ -22,7 +35,7 @@ class SweepOut(BaseModel):
     """One sweep."""
 
     id: int
-    state: Literal["requested", "running", "done", "stopped", "failed"]
+    state: SweepState
     requested_by: str
     requested_at: datetime
     started_at: datetime | None
@@ -48,6 +61,11 @@ class SweepAccepted(SweepOut):
 
     started: bool = Field(description="False where one was already waiting or running: this is that one.")
 
+    @classmethod
+    def of_request(cls, sweep: Sweep, started: bool) -> Self:  # noqa: FBT001  the two that a request answers with
+        """Show the sweep that a request led to."""
+        return cls.model_validate({**SweepOut.of(sweep).model_dump(), "started": started})
+
 
 class SyncStatus(BaseModel):
     """How the store stands against StackOne."""
@@ -58,3 +76,17 @@ class SyncStatus(BaseModel):
     accounts: int = Field(description="Accounts in the store.")
     due: int = Field(description="Accounts waiting to be read again.")
     drift: int | None = Field(description="Accounts that the last finished sweep had to put right; null: none yet.")
+
+    @classmethod
+    def of(cls, status: Status) -> Self:
+        """Show how things stand."""
+        return cls.model_validate(
+            {
+                "state": status.current.state.value if status.current else "idle",
+                "current": SweepOut.of(status.current) if status.current else None,
+                "last_runs": [SweepOut.of(sweep) for sweep in status.last_runs],
+                "accounts": status.accounts,
+                "due": status.due,
+                "drift": status.last_runs[0].drift if status.last_runs else None,
+            }
+        )

@@ -6,10 +6,10 @@ the work it stands for and under the lease's fence, so a crash costs at most one
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import structlog
 
@@ -20,38 +20,47 @@ from app.linked_accounts.changes import Source
 from app.linked_accounts.store import take_read_ticket
 from app.runtime import Runtime
 from app.stackone.budget import Priority
-from app.stackone.client import AccountGone
-from app.stackone.models import AccountPage
+from app.stackone.listing import Listing
+from app.stackone.models import AccountGone, AccountPage
 from app.sync import runs
 from app.sync import suspects as swept
-from app.sync.plan import Page, RemovalLimit, judge_page
+from app.sync.plan import RemovalLimit
 from app.sync.runs import Sweep
+from app.sync.tables import SweepState
 
 logger = structlog.get_logger(__name__)
 
-LEASE = "sweep"
-LEASE_SECONDS = 30.0
-_PATIENCE = 4
-_PAUSE_AFTER_FAILURE_SECONDS = 30.0
-_LONGEST_PAUSE = 60.0
-_SUSPECTS_AT_ONCE = 25
-_MOST_UNREADABLE_PAGES = 3
-_INCOMPLETE = (
-    "StackOne's listing has no recognisable end, or holes (see the log for sweep_rows_unreadable and"
-    " sweep_page_refused): what it shows was taken in, and nothing was removed"
+LEASE: Final = "sweep"
+LEASE_SECONDS: Final = 30.0
+_TRIES: Final = 4
+_PAUSE_AFTER_FAILURE_SECONDS: Final = 30.0
+_LONGEST_PAUSE: Final = 60.0
+_SUSPECTS_AT_ONCE: Final = 25
+_INCOMPLETE: Final = (
+    "StackOne's listing has no recognisable end, or holes (see the log for listing_rows_unreadable and"
+    " listing_page_refused): what it shows was taken in, and nothing was removed"
 )
-_UNREAD = "StackOne would not say what became of {} account(s) that its listing lacks: they were left as they are"
+_UNREAD: Final = (
+    "StackOne would not say what became of {} account(s) that its listing lacks: they were left as they are"
+)
 
 Answer = TypeVar("Answer")
 Listener = Callable[[Sweep, int], None]
 
 
-@dataclass(frozen=True)
-class _Counts:
-    listed: int = 0
-    added: int = 0
-    changed: int = 0
-    removed: int = 0
+@dataclass
+class _Run:
+    """A sweep that this process carries out, as far as it is."""
+
+    runtime: Runtime
+    lease: Lease
+    sweep: Sweep
+    listener: Listener | None
+    longest_pause: float
+    known: int = 0
+    """Accounts in the store when the run began."""
+    unread: int = 0
+    """Suspects of which StackOne would not say what became of them."""
 
 
 async def run_sweep(
@@ -68,24 +77,32 @@ async def run_sweep(
     Raises Unavailable when StackOne or the database stays away; the sweep then stays unfinished, to be taken up again.
     Raises UpstreamRejected when StackOne refuses the listing altogether.
     """
-    holder = runtime.new_id("sw")
-    async with holding(runtime.database, LEASE, holder, seconds=LEASE_SECONDS) as lease:
+    async with holding(runtime.database, LEASE, runtime.new_id("sw"), seconds=LEASE_SECONDS) as lease:
         if lease is None:
             return None
         async with runtime.database.transaction() as connection:
             sweep = await runs.begin(
                 connection, lease, by=by, now=runtime.clock.now(), max_removal_percent=max_removal_percent
             )
+        run = _Run(runtime, lease, sweep, listener, longest_pause)
         try:
-            finished = await _Sweeper(runtime, lease, sweep, listener, longest_pause).run()
+            await _carry_out(run)
         except UpstreamRejected as error:
-            values = {"state": "failed", "finished_at": runtime.clock.now(), "reason": error.detail}
-            async with runtime.database.transaction() as connection:
-                await runs.record(connection, lease, sweep.id, values)
-            runtime.metrics.sweeps.labels("failed").inc()
+            await _finish(run, SweepState.FAILED, error.detail)
+            runtime.metrics.sweeps.labels(SweepState.FAILED.value).inc()
             raise
-        _report(runtime, finished)
-        return finished
+        _report(runtime, run.sweep)
+        return run.sweep
+
+
+async def request_sweep(runtime: Runtime, *, by: str, max_removal_percent: float | None) -> tuple[Sweep, bool]:
+    """Ask for a sweep; return it, or the unfinished one in its place, and whether it is new."""
+    async with runtime.database.transaction() as connection:
+        sweep, started = await runs.request(
+            connection, by=by, now=runtime.clock.now(), max_removal_percent=max_removal_percent
+        )
+    runtime.sweep_requested.set()
+    return sweep, started
 
 
 async def sweep_if_due(runtime: Runtime) -> int:
@@ -118,198 +135,164 @@ async def is_due(runtime: Runtime) -> bool:
     return age >= timedelta(seconds=interval) or age < timedelta(seconds=-interval)
 
 
-class _Sweeper:
-    def __init__(
-        self, runtime: Runtime, lease: Lease, sweep: Sweep, listener: Listener | None, longest_pause: float
-    ) -> None:
-        self._runtime = runtime
-        self._lease = lease
-        self._sweep = sweep
-        self._listener = listener
-        self._longest_pause = longest_pause
-        self._page_size = runtime.settings.sync.sweep_page_size
-        self._counts = _Counts(sweep.listed, sweep.added, sweep.changed, sweep.removed)
-        self._known = 0
-        self._holes = 0
-        self._unread = 0
+async def _carry_out(run: _Run) -> None:
+    database, sync = run.runtime.database, run.runtime.settings.sync
+    async with database.reading() as connection:
+        run.known = await swept.count_known(connection)
+    # A listing that had a hole when its sweeper died is not read on: it can no longer become complete.
+    if run.sweep.complete is None:
+        await _take_in_listing(run)
+    sweep = run.sweep
+    if not sweep.complete:
+        await _finish(run, SweepState.STOPPED, _INCOMPLETE)
+        return
+    async with database.reading() as connection:
+        known = await swept.count_known(connection)
+        suspects = await swept.count_suspects(connection, sweep.id, sweep.start_ticket or 0)
+    percent = sync.sweep_max_removal_percent if sweep.max_removal_percent is None else sweep.max_removal_percent
+    removal_limit = RemovalLimit(percent, sync.sweep_removal_floor)
+    if not removal_limit.allows(known=known, suspects=suspects + sweep.removed):
+        await _finish(run, SweepState.STOPPED, removal_limit.advice(known=known, suspects=suspects))
+        return
+    await _record(run, replace(sweep, suspects=suspects))
+    while await _read_suspects(run):
+        pass
+    if run.unread:
+        await _finish(run, SweepState.STOPPED, _UNREAD.format(run.unread))
+    else:
+        await _finish(run, SweepState.DONE, None)
 
-    async def run(self) -> Sweep:
-        async with self._runtime.database.reading() as connection:
-            self._known = await swept.count_known(connection)
-        # A listing that had a hole when its sweeper died is not read on: it can no longer become complete.
-        is_over = self._sweep.complete is not None
-        while not is_over:
-            is_over = await self._sweep_page(self._sweep.next_page)
-        if not self._sweep.complete:
-            return await self._finish("stopped", _INCOMPLETE)
-        sweep_id, start = self._sweep.id, self._sweep.start_ticket or 0
-        async with self._runtime.database.reading() as connection:
-            known = await swept.count_known(connection)
-            suspects = await swept.count_suspects(connection, sweep_id, start)
-        percent = self._sweep.max_removal_percent
-        settings = self._runtime.settings.sync
-        removal_limit = RemovalLimit(
-            settings.sweep_max_removal_percent if percent is None else percent, settings.sweep_removal_floor
+
+async def _take_in_listing(run: _Run) -> None:
+    """Read StackOne's listing from where it was left, and apply each page."""
+    page_size = run.runtime.settings.sync.sweep_page_size
+
+    async def read_page(number: int) -> AccountPage:
+        return await _patiently(
+            run,
+            lambda: run.runtime.stackone.list_page(page=number, page_size=page_size, priority=Priority.SWEEP),
         )
-        if not removal_limit.allows(known=known, suspects=suspects + self._counts.removed):
-            return await self._finish("stopped", removal_limit.advice(known=known, suspects=suspects))
-        await self._record(suspects=suspects)
-        while await self._read_suspects():
-            pass
-        if self._unread:
-            return await self._finish("stopped", _UNREAD.format(self._unread))
-        return await self._finish("done", None)
 
-    async def _sweep_page(self, number: int) -> bool:
-        """Read one page and apply it; return whether the listing ends here."""
-        page = await self._list(number)
-        if page is None:
-            await self._record(next_page=number + 1, complete=False if number > 0 else None)
-            return self._holes >= _MOST_UNREADABLE_PAGES
-        listed = {account.id: account for account in page.accounts}
-        now = self._runtime.clock.now()
-        async with self._runtime.database.transaction() as connection:
-            known = await swept.already_listed(connection, self._sweep.id, listed)
-            new = [account for account_id, account in listed.items() if account_id not in known]
-            verdict = judge_page(Page(number, self._page_size, page.rows, len(new)))
-            has_holes = self._sweep.complete is False or page.unreadable > 0
-            complete = False if has_holes else None if verdict == "more" else verdict == "complete"
-            progress = replace(self._sweep, next_page=number + 1, complete=complete)
-            # Before the accounts: the feed's counter is the last row that a transaction may lock.
-            await runs.record(connection, self._lease, self._sweep.id, self._values(progress))
-            decisions = await apply_observations(
-                connection,
-                [Observation(account.id, account, self._ticket) for account in new],
-                source=Source.SWEEP,
-                actor="stackone",
-                now=now,
-                metrics=self._runtime.metrics,
-                swept_in=self._sweep.id,
-            )
-        self._sweep = progress
-        self._count(decisions, listed=len(new))
-        return verdict != "more"
+    listing = Listing(read_page, page_size=page_size, next_page=run.sweep.next_page)
+    while not listing.is_over:
+        ticket = await _take_ticket(run)
+        page = await listing.read()
+        await _take_in_page(run, listing, page, ticket)
 
-    async def _list(self, number: int) -> AccountPage | None:
-        """Read one page; None stands for a page that StackOne would not or could not give."""
-        async with self._runtime.database.transaction() as connection:
-            self._ticket = await take_read_ticket(connection)
-        try:
-            page = await self._patiently(
-                lambda: self._runtime.stackone.list_page(
-                    page=number, page_size=self._page_size, priority=Priority.SWEEP
-                )
-            )
-        except UpstreamRejected as error:
-            if number == 0:
-                return None
-            # The listing is partial now, which still shows what is there; several such pages make it useless.
-            self._holes += 1
-            logger.warning("sweep_page_refused", page=number, detail=error.detail)
-            if number == 1:
-                raise
-            return None
-        if page.unreadable:
-            logger.warning("sweep_rows_unreadable", page=number, rows=page.unreadable)
-        return page
 
-    async def _read_suspects(self) -> bool:
-        """Read one batch of suspected removals by id; return whether there may be more."""
-        sweep = self._sweep
-        async with self._runtime.database.transaction() as connection:
-            ids = await swept.suspects(
-                connection, sweep.id, sweep.start_ticket or 0, after=sweep.last_suspect, limit=_SUSPECTS_AT_ONCE
-            )
-            ticket = await take_read_ticket(connection)
-        if not ids:
-            return False
-        observations = [
-            observation for account_id in ids if (observation := await self._read(account_id, ticket)) is not None
-        ]
-        progress = replace(sweep, last_suspect=ids[-1])
-        async with self._runtime.database.transaction() as connection:
-            await runs.record(connection, self._lease, sweep.id, self._values(progress))
-            decisions = await apply_observations(
-                connection,
-                observations,
-                source=Source.SWEEP,
-                actor="stackone",
-                now=self._runtime.clock.now(),
-                metrics=self._runtime.metrics,
-            )
-        self._sweep = progress
-        self._count(decisions, listed=0)
-        return True
-
-    async def _read(self, account_id: str, ticket: int) -> Observation | None:
-        """Read a suspect; None stands for an answer that cannot be read, which removes nothing."""
-        try:
-            account = await self._patiently(
-                lambda: self._runtime.stackone.get_account(account_id, priority=Priority.SWEEP)
-            )
-        except AccountGone:
-            return Observation(account_id, None, ticket)
-        except UpstreamRejected as error:
-            self._unread += 1
-            logger.warning("sweep_suspect_unreadable", account_id=account_id, detail=error.detail)
-            return None
-        return Observation(account_id, account, ticket)
-
-    async def _patiently(self, call: Callable[[], Awaitable[Answer]]) -> Answer:
-        """Call StackOne, and again for a while if it is away. Raises Unavailable when it stays away."""
-        for attempt in range(_PATIENCE):
-            try:
-                return await call()
-            except LeaseLost:
-                raise
-            except Unavailable as error:
-                if attempt == _PATIENCE - 1:
-                    raise
-                wait = max(error.retry_after or 0, self._runtime.settings.sync.backoff_seconds * 2**attempt)
-                await asyncio.sleep(min(wait, self._longest_pause))
-        raise Unavailable("StackOne cannot be reached right now")
-
-    def _count(self, decisions: dict[str, Decision], *, listed: int) -> None:
-        outcomes = [decision.outcome for decision in decisions.values()]
-        fresh = sum(decision.is_new for decision in decisions.values())
-        self._counts = _Counts(
-            self._counts.listed + listed,
-            self._counts.added + fresh,
-            self._counts.changed + outcomes.count(Outcome.APPLIED) - fresh,
-            self._counts.removed + outcomes.count(Outcome.GONE),
+async def _take_in_page(run: _Run, listing: Listing, page: AccountPage, ticket: int) -> None:
+    listed = {account.id: account for account in page.accounts}
+    async with run.runtime.database.transaction() as connection:
+        known = await swept.already_listed(connection, run.sweep.id, listed)
+        new = [account for account_id, account in listed.items() if account_id not in known]
+        listing.passed(new=len(new))
+        sweep = replace(run.sweep, next_page=listing.next_page, complete=listing.complete)
+        await runs.record(connection, run.lease, sweep)
+        decisions = await apply_observations(
+            connection,
+            [Observation(account.id, account, ticket) for account in new],
+            source=Source.SWEEP,
+            actor="stackone",
+            now=run.runtime.clock.now(),
+            metrics=run.runtime.metrics,
+            swept_in=sweep.id,
         )
-        if self._listener is not None:
-            self._listener(replace(self._sweep, **asdict(self._counts)), self._known)
+    _count(run, sweep, decisions, listed=len(new))
 
-    def _values(self, progress: Sweep) -> dict[str, object]:
-        kept = {name: getattr(progress, name) for name in ("next_page", "complete", "last_suspect", "suspects")}
-        return {**kept, **asdict(self._counts)}
 
-    async def _record(self, **changes: object) -> None:
-        self._sweep = replace(self._sweep, **changes)  # type: ignore[arg-type]  # named fields of Sweep
-        async with self._runtime.database.transaction() as connection:
-            await runs.record(connection, self._lease, self._sweep.id, self._values(self._sweep))
+async def _read_suspects(run: _Run) -> bool:
+    """Read one batch of suspected removals by id; return whether there may be more."""
+    sweep = run.sweep
+    async with run.runtime.database.transaction() as connection:
+        ids = await swept.suspects(
+            connection, sweep.id, sweep.start_ticket or 0, after=sweep.last_suspect, limit=_SUSPECTS_AT_ONCE
+        )
+        ticket = await take_read_ticket(connection)
+    if not ids:
+        return False
+    answers = [await _read_suspect(run, account_id, ticket) for account_id in ids]
+    sweep = replace(sweep, last_suspect=ids[-1])
+    async with run.runtime.database.transaction() as connection:
+        await runs.record(connection, run.lease, sweep)
+        decisions = await apply_observations(
+            connection,
+            [answer for answer in answers if answer is not None],
+            source=Source.SWEEP,
+            actor="stackone",
+            now=run.runtime.clock.now(),
+            metrics=run.runtime.metrics,
+        )
+    _count(run, sweep, decisions, listed=0)
+    return True
 
-    async def _finish(self, state: str, reason: str | None) -> Sweep:
-        now = self._runtime.clock.now()
-        self._sweep = replace(self._sweep, state=state, reason=reason, finished_at=now, **asdict(self._counts))
-        values = {**self._values(self._sweep), "state": state, "reason": reason, "finished_at": now}
-        async with self._runtime.database.transaction() as connection:
-            await runs.record(connection, self._lease, self._sweep.id, values)
-        return self._sweep
+
+async def _read_suspect(run: _Run, account_id: str, ticket: int) -> Observation | None:
+    """Read a suspect; None stands for an answer that cannot be read, which removes nothing."""
+    try:
+        account = await _patiently(run, lambda: run.runtime.stackone.get_account(account_id, priority=Priority.SWEEP))
+    except AccountGone:
+        return Observation(account_id, None, ticket)
+    except UpstreamRejected as error:
+        run.unread += 1
+        logger.warning("sweep_suspect_unreadable", account_id=account_id, detail=error.detail)
+        return None
+    return Observation(account_id, account, ticket)
+
+
+async def _patiently(run: _Run, call: Callable[[], Awaitable[Answer]]) -> Answer:
+    """Call StackOne, and again for a while if it is away. Raises Unavailable when it stays away."""
+    for tried in range(1, _TRIES):
+        try:
+            return await call()
+        except LeaseLost:
+            raise
+        except Unavailable as error:
+            wait = max(error.retry_after or 0, run.runtime.settings.sync.backoff_seconds * 2 ** (tried - 1))
+            await asyncio.sleep(min(wait, run.longest_pause))
+    return await call()
+
+
+async def _take_ticket(run: _Run) -> int:
+    async with run.runtime.database.transaction() as connection:
+        return await take_read_ticket(connection)
+
+
+def _count(run: _Run, sweep: Sweep, decisions: Mapping[str, Decision], *, listed: int) -> None:
+    """Add what a batch did to the record of the sweep; it is written with the next batch."""
+    outcomes = [decision.outcome for decision in decisions.values()]
+    fresh = sum(decision.is_new for decision in decisions.values())
+    run.sweep = replace(
+        sweep,
+        listed=sweep.listed + listed,
+        added=sweep.added + fresh,
+        changed=sweep.changed + outcomes.count(Outcome.APPLIED) - fresh,
+        removed=sweep.removed + outcomes.count(Outcome.GONE),
+    )
+    if run.listener is not None:
+        run.listener(run.sweep, run.known)
+
+
+async def _record(run: _Run, sweep: Sweep) -> None:
+    async with run.runtime.database.transaction() as connection:
+        await runs.record(connection, run.lease, sweep)
+    run.sweep = sweep
+
+
+async def _finish(run: _Run, state: SweepState, reason: str | None) -> None:
+    await _record(run, replace(run.sweep, state=state, reason=reason, finished_at=run.runtime.clock.now()))
 
 
 def _report(runtime: Runtime, sweep: Sweep) -> None:
-    runtime.metrics.sweeps.labels(sweep.state).inc()
+    runtime.metrics.sweeps.labels(sweep.state.value).inc()
     for kind in ("added", "changed", "removed"):
         runtime.metrics.sweep_drift.labels(kind).set(getattr(sweep, kind))
-    if sweep.state == "done":
+    if sweep.state is SweepState.DONE:
         runtime.metrics.last_sweep.set(runtime.clock.now().timestamp())
-    log = logger.info if sweep.state == "done" else logger.error
+    log = logger.info if sweep.state is SweepState.DONE else logger.error
     log(
         "sweep_finished",
         sweep_id=sweep.id,
-        state=sweep.state,
+        state=sweep.state.value,
         listed=sweep.listed,
         added=sweep.added,
         changed=sweep.changed,

@@ -1,14 +1,27 @@
 """The table of sweeps: what was asked for, how far it is, and what it found."""
 
+from enum import Enum
+
 import sqlalchemy as sa
 
-from app.db.tables import UtcDateTime, metadata
+from app.db.tables import EnumText, UtcDateTime, metadata
+
+
+class SweepState(Enum):
+    """How far a sweep is. Stopped: it came to its end, and removed nothing that it was not sure of."""
+
+    REQUESTED = "requested"
+    RUNNING = "running"
+    DONE = "done"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
 
 sweeps = sa.Table(
     "sweeps",
     metadata,
     sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
-    sa.Column("state", sa.String(16), nullable=False, comment="requested, running, done, stopped or failed"),
+    sa.Column("state", EnumText(SweepState, 16), nullable=False, comment="requested, running, done, stopped or failed"),
     sa.Column("requested_by", sa.String(300), nullable=False),
     sa.Column("requested_at", UtcDateTime, nullable=False),
     sa.Column("started_at", UtcDateTime),

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
 
 from app.errors import AppError
+from app.sync.tables import SweepState
 from tests.convergence.stage import Stage
 
 OWNERS = {"alice": ("org_acme", "Acme Inc"), "bob": ("org_globex", "Globex")}
@@ -265,7 +266,7 @@ class Convergence(RuleBasedStateMachine):
             assert await stage.stored() == stage.upstream(), "refresh alone must do when every event arrived"
         swept = await stage.sweep()
         assert swept is not None
-        assert swept.state == "done"
+        assert swept.state is SweepState.DONE
         await stage.drain()
         assert await stage.stored() == stage.upstream()
 

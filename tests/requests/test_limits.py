@@ -173,8 +173,8 @@ async def test_a_sweep_that_waits_leaves_room_for_minting(database_url: str) -> 
     ) as world:
         stackone: StackOneClient = world.runtime.stackone
         for _ in range(8):
-            await stackone.list_accounts(page=1, page_size=10, priority=Priority.SWEEP)
-        waiting = asyncio.create_task(stackone.list_accounts(page=1, page_size=10, priority=Priority.SWEEP))
+            await stackone.list_page(page=1, page_size=10, priority=Priority.SWEEP)
+        waiting = asyncio.create_task(stackone.list_page(page=1, page_size=10, priority=Priority.SWEEP))
         assert await statuses(12, minting(world, "alice")) == {201: 12}
         assert not waiting.done()
         waiting.cancel()

@@ -20,7 +20,7 @@ from app.sync import runs
 from app.sync.preview import dry_run
 from app.sync.runs import Sweep
 from app.sync.sweep import LEASE, run_sweep
-from app.sync.tables import sweeps
+from app.sync.tables import SweepState, sweeps
 from tests.support.waiting import eventually
 from tests.support.wires import Meddled, Send
 from tests.support.world import API_KEY, World, open_world
@@ -95,7 +95,7 @@ async def sweep(world: World, percent: float | None = None) -> Sweep:
 async def test_without_a_single_webhook_one_sweep_makes_the_store_equal(quiet: Quiet) -> None:
     ids = [await quiet.link("alice" if number % 2 else "bob", label=f"n{number}") for number in range(11)]
     first = await sweep(quiet)
-    assert (first.state, first.listed, first.added, first.removed) == ("done", 11, 11, 0)
+    assert (first.state, first.listed, first.added, first.removed) == (SweepState.DONE, 11, 11, 0)
     assert await stored(quiet) == upstream(quiet)
     for account_id in ids[:3]:
         await quiet.switch("DELETE", f"/accounts/{account_id}")
@@ -130,7 +130,7 @@ async def test_every_shape_of_listing_is_read_to_its_end(quiet: Quiet, listing: 
     await quiet.switch("DELETE", f"/accounts/{gone}")
     await quiet.switch("POST", "/listing", listing)
     done = await sweep(quiet)
-    assert (done.state, done.listed, done.removed) == ("done", 10, 1)
+    assert (done.state, done.listed, done.removed) == (SweepState.DONE, 10, 1)
     assert await stored(quiet) == upstream(quiet)
 
 
@@ -151,11 +151,11 @@ async def test_the_brake_stops_a_mass_removal_and_says_how_to_override(quiet: Qu
     for account_id in ids[:6]:
         await quiet.switch("DELETE", f"/accounts/{account_id}")
     stopped = await sweep(quiet)
-    assert (stopped.state, stopped.removed, len(await stored(quiet))) == ("stopped", 0, 10)
+    assert (stopped.state, stopped.removed, len(await stored(quiet))) == (SweepState.STOPPED, 0, 10)
     assert "--max-removal-percent" in (stopped.reason or "")
     assert await quiet.received("GET", f"/accounts/{ids[0]}") == []
     done = await sweep(quiet, 100)
-    assert (done.state, done.removed) == ("done", 6)
+    assert (done.state, done.removed) == (SweepState.DONE, 6)
     assert await stored(quiet) == upstream(quiet)
 
 
@@ -178,7 +178,7 @@ async def test_a_cut_page_leaves_the_sweep_unfinished_and_the_next_run_goes_on_f
     asked = quiet.answer_pages(whole)
     done = await sweep(quiet)
     assert asked[0] == 2
-    assert (done.state, done.removed) == ("done", 1)
+    assert (done.state, done.removed) == (SweepState.DONE, 1)
     assert await stored(quiet) == upstream(quiet)
 
 
@@ -201,7 +201,7 @@ async def test_a_sweep_that_nobody_took_up_for_a_day_is_given_up(quiet: Quiet) -
     fresh = await sweep(quiet)
     async with quiet.runtime.database.reading() as connection:
         states = [(run.id, run.state) for run in await runs.recent(connection, 9)]
-    assert states == [(fresh.id, "done"), (fresh.id - 1, "failed")]
+    assert states == [(fresh.id, SweepState.DONE), (fresh.id - 1, SweepState.FAILED)]
 
 
 @pytest.mark.parametrize(
@@ -229,8 +229,8 @@ async def test_a_row_that_cannot_be_read_removes_nothing_and_the_rest_is_taken(
 
     quiet.answer_pages(holed)
     done = await sweep(quiet)
-    assert (done.state, done.removed, done.listed) == ("stopped", 0, 11)
-    assert "sweep_rows_unreadable" in (done.reason or "")
+    assert (done.state, done.removed, done.listed) == (SweepState.STOPPED, 0, 11)
+    assert "listing_rows_unreadable" in (done.reason or "")
     assert set(await stored(quiet)) == {*ids, *fresh}
 
 
@@ -245,14 +245,14 @@ async def test_a_page_that_is_refused_removes_nothing_and_the_rest_is_taken(quie
 
     quiet.answer_pages(refused)
     done = await sweep(quiet)
-    assert (done.state, done.removed) == ("stopped", 0)
+    assert (done.state, done.removed) == (SweepState.STOPPED, 0)
     assert set(await stored(quiet)) == {*ids, *fresh}
 
     async def all_refused(page: int) -> httpx2.Response | None:
         return httpx2.Response(400, json={"message": "no"}) if page > 1 else None
 
     asked = quiet.answer_pages(all_refused)
-    assert (await sweep(quiet)).state == "stopped"
+    assert (await sweep(quiet)).state is SweepState.STOPPED
     assert asked == [0, 1, 2, 3, 4]
 
 
@@ -269,7 +269,7 @@ async def test_a_suspect_that_cannot_be_read_stays_and_does_not_keep_the_others(
 
     quiet.wire.meddle = meddle
     done = await sweep(quiet)
-    assert (done.state, done.removed, done.suspects) == ("stopped", 2, 3)
+    assert (done.state, done.removed, done.suspects) == (SweepState.STOPPED, 2, 3)
     assert set(await stored(quiet)) == {ids[1], *ids[3:]}
 
 

@@ -1,0 +1,278 @@
+"""How one call to StackOne is made: bounded in time, size and number, with errors that say what to do next.
+
+From the outside in: room in the budget of calls, a total deadline with its retries, the circuit breaker, and one
+exchange over HTTP whose answer is read up to a size. A call is tried again only where a repeat is harmless. All of ours
+are: reads, a delete (gone is gone), and a connect session (a second one simply stays unused).
+"""
+
+import asyncio
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any, Final
+
+import httpx2
+import stamina
+import structlog
+from interlock import CircuitBreaker, CircuitOpenError, Config, State
+
+from app.clock import Clock
+from app.errors import Unavailable, UpstreamRejected
+from app.metrics import Metrics
+from app.settings import StackOneSettings
+from app.stackone.budget import Budget, BudgetSpent, Priority
+from app.stackone.models import AccountGone
+
+logger = structlog.get_logger(__name__)
+
+# What may stand in for the network: tests hand their own in.
+Transport = httpx2.AsyncBaseTransport
+
+# An old StackOne guide says that requests without a user agent may be refused by its edge.
+_USER_AGENT: Final = "connect-broker"
+_NOT_FOUND: Final = 404
+_TOO_MANY: Final = 429
+_RETRY_STATUSES: Final = frozenset({408, 429, 500, 502, 503, 504})
+_DEFAULT_RETRY_AFTER: Final = 5.0
+_LONGEST_RETRY_AFTER: Final = 300.0
+_BUDGET_SPENT: Final = "the broker has used up its calls to StackOne for the moment"
+_NEVER_SENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
+
+
+class _TransientError(Exception):
+    """A failure that may pass by itself: of the network, or an answer of 408, 429 or 5xx."""
+
+    def __init__(self, outcome: str, retry_after: float | None = None) -> None:
+        super().__init__(outcome)
+        self.outcome = outcome
+        self.retry_after = retry_after
+
+
+class _RateLimitedError(_TransientError):
+    """StackOne asks for patience. That is no sign of bad health, so the breaker does not count it."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of StackOne's API."""
+
+    operation: str
+    """Its name in metrics and logs."""
+    method: str
+    path: str
+    body: Mapping[str, Any] | None = None
+    query: Mapping[str, int | str] | None = None
+    priority: Priority = Priority.INTERACTIVE
+
+
+class Calls:
+    """Makes calls with the API key, one after another or at once; all share the budget, the breaker and the pool."""
+
+    def __init__(
+        self,
+        settings: StackOneSettings,
+        *,
+        clock: Clock,
+        metrics: Metrics,
+        budget: Budget | None = None,
+        transport: Transport | None = None,
+    ) -> None:
+        """Open nothing yet; `transport` replaces the network, and without a `budget` it has one of its own."""
+        self._settings = settings
+        self._clock = clock
+        self._metrics = metrics
+        self.clock_skew: timedelta | None = None
+        """How far StackOne's clock was ahead of ours at its last answer."""
+        self._budget = budget or Budget(settings.requests_per_minute, clock=clock, metrics=metrics)
+        # Basic auth with an empty password: the colon is part of it, and leaving it out is a common 401.
+        credential = base64.b64encode(f"{settings.api_key.get_secret_value()}:".encode()).decode()
+        self._http = httpx2.AsyncClient(
+            base_url=settings.base_url,
+            headers={"authorization": f"Basic {credential}", "accept": "application/json", "user-agent": _USER_AGENT},
+            timeout=settings.timeout_seconds,
+            limits=httpx2.Limits(
+                max_connections=settings.max_connections, max_keepalive_connections=settings.max_connections
+            ),
+            follow_redirects=False,
+            trust_env=False,
+            # One client serves every caller: a cookie kept from one answer would be sent in another's name.
+            cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
+            transport=transport,
+        )
+        self._breaker = CircuitBreaker(
+            name="stackone",
+            clock=clock,
+            config=Config(
+                failure_rate_threshold=1.0,
+                minimum_number_of_calls=settings.breaker_failures,
+                window_size=settings.breaker_failures,
+                permitted_calls_in_half_open=1,
+                max_concurrent_probes=1,
+                wait_duration_in_open=settings.breaker_seconds,
+            ),
+            classifier=_HealthClassifier(),
+        )
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._http.aclose()
+
+    async def make(self, call: Call) -> Any:
+        """Make one call and return its JSON, once the budget has room: who waits for it is told at once if it has not.
+
+        Raises Unavailable when StackOne is away, UpstreamRejected when it refuses what we sent, and AccountGone where
+        it says that it has no such account.
+        """
+        waited = 0.0
+        while True:
+            try:
+                return await self._make_with_retries(call)
+            except BudgetSpent as spent:
+                if waited + spent.retry_after > call.priority.patience_seconds:
+                    raise Unavailable(_BUDGET_SPENT, retry_after=spent.retry_after) from spent
+                waited = await self._budget.wait(spent, waited)
+
+    async def _make_with_retries(self, call: Call) -> Any:
+        """Make one call with its retries, all within the total deadline."""
+        deadline = self._clock.monotonic() + self._settings.total_timeout_seconds
+
+        def wait_before_retry(error: Exception) -> bool | float:
+            if not isinstance(error, _TransientError):
+                return False
+            if error.retry_after is None:
+                return True
+            # A hint that does not fit the time left would only be slept through: give up now and pass it on.
+            return error.retry_after if self._clock.monotonic() + error.retry_after < deadline else False
+
+        try:
+            async with asyncio.timeout(self._settings.total_timeout_seconds):
+                async for attempt in stamina.retry_context(
+                    on=wait_before_retry,
+                    attempts=self._settings.max_attempts,
+                    timeout=self._settings.total_timeout_seconds,
+                    wait_initial=0.2,
+                    wait_max=3.0,
+                    wait_jitter=0.2,
+                ):
+                    with attempt:
+                        # Not inside the breaker: a call that is never made says nothing about StackOne's health.
+                        # While that is open no call leaves, so none is counted either.
+                        if self._breaker.state is not State.OPEN:
+                            await self._budget.take(call.priority)
+                        return await self._breaker.call_async(self._attempt, call)
+        except _TransientError as error:
+            raise _unavailable(error.retry_after) from error
+        except CircuitOpenError as error:
+            raise _unavailable(error.retry_after) from error
+        except TimeoutError as error:
+            raise _unavailable(None) from error
+        raise _unavailable(None)
+
+    async def _attempt(self, call: Call) -> Any:
+        started = self._clock.monotonic()
+        outcome = "cancelled"
+        try:
+            answer, outcome = await self._exchange(call)
+        except _TransientError as error:
+            outcome = error.outcome
+            if isinstance(error, _RateLimitedError):
+                self._budget.hold_background(error.retry_after or _DEFAULT_RETRY_AFTER)
+            raise
+        except (AccountGone, UpstreamRejected) as error:
+            outcome = "gone" if isinstance(error, AccountGone) else "rejected"
+            raise
+        finally:
+            duration = self._clock.monotonic() - started
+            self._metrics.upstream.labels(call.operation, outcome).observe(duration)
+            logger.debug("stackone_call", operation=call.operation, outcome=outcome, seconds=round(duration, 3))
+        return answer
+
+    async def _exchange(self, call: Call) -> tuple[Any, str]:
+        response, content = await self._send(call)
+        self.clock_skew = _skew(response.headers.get("date"), self._clock.now())
+        if response.status_code in _RETRY_STATUSES:
+            kind = _RateLimitedError if response.status_code == _TOO_MANY else _TransientError
+            raise kind(f"status_{response.status_code}", _retry_after(response.headers.get("retry-after")))
+        if response.status_code == _NOT_FOUND and call.path.startswith("/accounts/"):
+            if _says_not_found(content):
+                raise AccountGone
+            raise _TransientError("foreign_404")
+        if not response.is_success:
+            # StackOne's message may quote what we sent, owner names included: only the status is passed on.
+            message = f"StackOne answered {response.status_code}; check the API key, its scopes and the request"
+            raise UpstreamRejected(message)
+        try:
+            # An empty body is an answer to a delete, and nowhere else: readers of it fail on None.
+            return (json.loads(content) if content else None), "ok"
+        except ValueError as error:
+            raise _TransientError("unreadable") from error
+
+    async def _send(self, call: Call) -> tuple[httpx2.Response, bytes]:
+        """Send one request and read the whole answer; every failure of the network is a _TransientError."""
+        try:
+            # The per-phase timeouts of the client do not bound a trickling answer; this does.
+            async with (
+                asyncio.timeout(self._settings.timeout_seconds),
+                self._http.stream(call.method, call.path, json=call.body, params=call.query) as response,
+            ):
+                return response, await self._read_capped(response)
+        except _NEVER_SENT as error:
+            raise _TransientError("unreachable") from error
+        except (TimeoutError, httpx2.TimeoutException) as error:
+            raise _TransientError("timeout") from error
+        except (httpx2.TransportError, httpx2.DecodingError) as error:
+            raise _TransientError("broken") from error
+
+    async def _read_capped(self, response: httpx2.Response) -> bytes:
+        chunks: list[bytes] = []
+        size = 0
+        async for chunk in response.aiter_bytes():
+            size += len(chunk)
+            if size > self._settings.max_answer_bytes:
+                message = "StackOne's answer is larger than the broker reads"
+                raise UpstreamRejected(message)
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+
+class _HealthClassifier:
+    """What the breaker counts: only failures that say something about StackOne's health."""
+
+    def is_failure(self, *, result: object, exception: Exception | None) -> bool:
+        del result
+        return isinstance(exception, _TransientError) and not isinstance(exception, _RateLimitedError)
+
+
+def _says_not_found(content: bytes) -> bool:
+    """Tell StackOne's own 404 from that of a proxy or a wrong base URL, which must not look like a deletion."""
+    try:
+        body = json.loads(content)
+    except ValueError:
+        return False
+    return isinstance(body, Mapping) and isinstance(body.get("message"), (str, list))
+
+
+def _unavailable(retry_after: float | None) -> Unavailable:
+    message = "StackOne cannot be reached right now"
+    return Unavailable(message, retry_after=min(retry_after or _DEFAULT_RETRY_AFTER, _LONGEST_RETRY_AFTER))
+
+
+def _skew(header: str | None, now: datetime) -> timedelta | None:
+    """Return how far StackOne's clock is ahead of ours, as its Date header tells to the second."""
+    try:
+        return parsedate_to_datetime(header) - now if header else None
+    except (ValueError, TypeError):
+        return None
+
+
+def _retry_after(header: str | None) -> float | None:
+    """Read Retry-After in seconds; StackOne documents no other form, and a date is no reason to fail."""
+    try:
+        seconds = float(header) if header is not None else None
+    except ValueError:
+        return None
+    return seconds if seconds is not None and 0 <= seconds < float("inf") else None

@@ -1,0 +1,34 @@
+"""How the store stands against StackOne, for whoever asks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app.linked_accounts.store import count_due_of_all_owners
+from app.runtime import Runtime
+from app.sync import runs
+from app.sync.runs import Sweep
+from app.sync.suspects import count_known
+
+_RUNS_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Status:
+    """How the store stands against StackOne."""
+
+    current: Sweep | None
+    """The sweep that runs, was interrupted or waits."""
+    last_runs: Sequence[Sweep]
+    accounts: int
+    due: int
+
+
+async def read_status(runtime: Runtime) -> Status:
+    """Read how the store stands against StackOne."""
+    async with runtime.database.reading() as connection:
+        return Status(
+            current=await runs.unfinished(connection),
+            last_runs=await runs.recent(connection, _RUNS_SHOWN),
+            accounts=await count_known(connection),
+            due=await count_due_of_all_owners(connection),
+        )
