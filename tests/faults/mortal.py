@@ -15,6 +15,7 @@ from typing import Any
 
 import uvicorn
 
+from app.jobs import repeat
 from app.logs import configure_logs
 from app.main import create_app
 from app.runtime import Externals
@@ -69,8 +70,8 @@ def is_counted(coroutine: Any, scope: str) -> bool:
     name = getattr(coroutine, "__qualname__", "")
     if scope == "request":
         return name.endswith("run_asgi")
-    if name.endswith("_keep_running"):
-        return bool(coroutine.cr_frame.f_locals.get("name") == scope)
+    if getattr(coroutine, "cr_code", None) is repeat.__code__:
+        return bool(coroutine.cr_frame.f_locals["job"].name == scope)
     return scope == "refresh" and name.endswith("refresh_gated")
 
 

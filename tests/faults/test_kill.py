@@ -30,6 +30,7 @@ async def graveyard(database_url: str, tmp_path: Path) -> AsyncIterator[Graveyar
 
 def told(what: str, graveyard: Graveyard, awaits: int) -> None:
     """Write the figures down where somebody asked for them."""
+    assert awaits > 1, f"{what} was never interrupted: nothing was shown"
     if file := os.environ.get("BROKER_KILL_REPORT"):
         database = graveyard.database_url.partition(":")[0]
         figures = {"what": what, "database": database, "awaits": awaits, "kills": graveyard.deaths}
