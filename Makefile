@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 NODE_MINIMUM := 20.19
 
-.PHONY: help setup demo page test mutants check docs format lock bench clean
+.PHONY: help setup demo page test mutants check docs migration format lock bench clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -72,6 +72,14 @@ docs: setup  ## Write what comes from the code: pages of docs/, openapi.json, an
 	@$(BIN)/python -m tests.checks.pages
 	@$(BIN)/python -m tests.contract.page
 	@if [ -d demo/node_modules ]; then cd demo && npm run --silent generate; fi
+
+migration: setup  ## Write the next migration from the tables in app/; NAME='A note on each account'
+	@test -n "$(NAME)" || { echo "say what it does: make migration NAME='A note on each account'" >&2; exit 1; }
+	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && export BROKER_DATABASE__URL="sqlite:///$$scratch/now.db" && \
+		next=$$(printf '%04d' $$(( $$(ls migrations/versions/0*.py | wc -l) + 1 ))) && \
+		$(BIN)/alembic upgrade head && \
+		$(BIN)/alembic revision --autogenerate --rev-id "$$next" -m "$(NAME)" && \
+		$(BIN)/ruff check --fix --quiet migrations ; $(BIN)/ruff format --quiet migrations
 
 format: setup  ## Format the code
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .

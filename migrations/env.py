@@ -10,6 +10,7 @@ from alembic.runtime.migration import MigrationContext, MigrationInfo
 from sqlalchemy.ext.asyncio import create_async_engine
 
 import app.connect_sessions.tables
+import app.db.counters
 import app.db.leases
 import app.identity.service_keys.tables
 import app.linked_accounts.tables

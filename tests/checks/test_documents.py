@@ -10,6 +10,9 @@ from tests.checks.pages import PAGES, ROOT
 
 _LINK = re.compile(r"\]\((?!https?://|mailto:|#)([^)#\s]+)")
 
+_PATH = re.compile(r"`((?:app|bench|demo|deploy|docs|migrations|sandbox|tests)/[\w*./-]+)`")
+_BUILT = ("demo/dist", "demo/node_modules")
+
 
 def documents() -> list[Path]:
     """Return every Markdown file that git tracks or could track."""
@@ -37,6 +40,17 @@ def test_every_link_leads_somewhere() -> None:
         if not (document.parent / target).exists()
     ]
     assert broken == []
+
+
+def test_every_path_that_a_document_names_exists() -> None:
+    gone = [
+        f"{document.relative_to(ROOT)}: {path}"
+        for document in documents()
+        if document.name != "CHANGELOG.md"
+        for path in _PATH.findall(document.read_text(encoding="utf-8"))
+        if not path.startswith(_BUILT) and not list(ROOT.glob(path.rstrip("/")))
+    ]
+    assert gone == []
 
 
 def test_every_command_the_readme_names_exists() -> None:

@@ -20,6 +20,7 @@ from app.db.schema_version import (
     stored_schema,
 )
 from app.db.tables import metadata
+from tests.checks.pages import ROOT
 from tests.support.databases import PostgresqlDatabases
 
 pytestmark = pytest.mark.anyio
@@ -52,6 +53,17 @@ async def stored(url: str) -> StoredSchema:
         schema = await connection.run_sync(stored_schema)
     await engine.dispose()
     return schema
+
+
+def test_the_environment_imports_every_module_that_has_tables() -> None:
+    environment = (ROOT / "migrations/env.py").read_text(encoding="utf-8")
+    missing = [
+        module
+        for path in sorted((ROOT / "app").rglob("*.py"))
+        if "sa.Table(" in path.read_text(encoding="utf-8")
+        and f"import {(module := '.'.join(path.relative_to(ROOT).with_suffix('').parts))}" not in environment
+    ]
+    assert missing == [], "a migration written without them would drop their tables"
 
 
 def test_up_and_down_and_up_again(empty_database_url: str) -> None:
