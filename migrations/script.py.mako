@@ -9,8 +9,8 @@ from alembic import op
 ${imports if imports else ""}
 revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
-branch_labels = None
-depends_on = None
+# The oldest revision whose code still works on the schema that this leaves behind. Expand first, contract a release later.
+oldest_compatible = ${repr(down_revision)}
 
 
 def upgrade() -> None:
