@@ -12,8 +12,6 @@ class BoundedLog(Generic[Entry]):
     """Entries numbered from 1; the numbers go on where old entries are forgotten, and through a reset."""
 
     def __init__(self, size: int) -> None:
-        """Keep the newest `size` entries."""
-        self.size = size
         self._entries: deque[tuple[int, Entry]] = deque(maxlen=size)
         self._last = 0
 

@@ -1,4 +1,4 @@
-"""Time as the sandbox sees it: passed in, and never the same twice where an order matters."""
+"""Time: a clock is passed in, and where an order matters no two moments are the same."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -19,10 +19,9 @@ def iso(moment: datetime) -> str:
 
 
 class Ticker:
-    """A clock that is strictly increasing at the precision of the wire."""
+    """A clock that is strictly increasing in the milliseconds that are written out."""
 
     def __init__(self, clock: Clock) -> None:
-        """Tick along with `clock`, and one millisecond ahead of it where it stands still."""
         self._clock = clock
         self._last = datetime.min.replace(tzinfo=UTC)
 

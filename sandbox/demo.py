@@ -1,11 +1,11 @@
-"""`broker-demo`: the real broker with sandbox externals, on one machine, with no account anywhere."""
+"""`broker-demo`: the real broker with sandbox externals, on one machine and without an account at StackOne."""
 
 import asyncio
 import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,7 +13,14 @@ from sandbox.launch.broker import Broker
 from sandbox.launch.environment import broker_environment, database_url
 from sandbox.launch.externals import externals
 from sandbox.launch.options import DemoError, DemoOptions
-from sandbox.launch.ports import claim_ports
+from sandbox.launch.ports import (
+    BROKER_PORT,
+    METRICS_PORT,
+    PAGE_PORT,
+    PROVIDER_PORT,
+    STACKONE_PORT,
+    claim_ports,
+)
 from sandbox.launch.secrets_file import demo_secrets
 from sandbox.launch.state_folder import claimed_folder
 from sandbox.launch.summary import Summary
@@ -26,12 +33,18 @@ def main() -> None:
     command_line()
 
 
+def _port(whose: str, default: int) -> Any:
+    # No default of the option itself: a port that was chosen is taken or refused, a default one is replaced.
+    return typer.Option(help=f"Port of {whose}.", show_default=str(default))
+
+
 def demo(
-    port: Annotated[int, typer.Option(help="Port of the broker; 0 takes any free one.")] = 8000,
-    sandbox_port: Annotated[int, typer.Option(help="Port of the StackOne emulator.")] = 8100,
-    page_port: Annotated[int, typer.Option(help="Port of the page and the identity provider.")] = 8200,
-    metrics_port: Annotated[int, typer.Option(help="Port of the broker's metrics.")] = 9464,
-    provider_port: Annotated[int, typer.Option(help="Port of the OAuth consent page.")] = 8300,
+    port: Annotated[int | None, _port("the broker; 0 takes any free one", BROKER_PORT)] = None,
+    sandbox_port: Annotated[int | None, _port("the StackOne emulator", STACKONE_PORT)] = None,
+    page_port: Annotated[int | None, _port("the page and the identity provider", PAGE_PORT)] = None,
+    metrics_port: Annotated[int | None, _port("the broker's metrics", METRICS_PORT)] = None,
+    provider_port: Annotated[int | None, _port("the OAuth consent page", PROVIDER_PORT)] = None,
+    free_ports: Annotated[bool, typer.Option("--free-ports", help="Take free ports for all of them.")] = False,  # noqa: FBT002
     directory: Annotated[Path, typer.Option("--dir", help="State folder.")] = Path(".demo"),
     database: Annotated[
         str | None, typer.Option("--database-url", help="Database; default: a SQLite file in the state folder.")
@@ -48,6 +61,7 @@ def demo(
         page_port=page_port,
         metrics_port=metrics_port,
         provider_port=provider_port,
+        free_ports=free_ports,
         directory=directory.resolve(),
         database_url=database,
         broker_env=tuple(broker_env or ()),
@@ -79,6 +93,8 @@ async def _run(options: DemoOptions) -> None:
     log = options.directory / "broker.log"
     log.write_bytes(b"")
     ports = claim_ports(options)
+    for note in ports.notes:
+        sys.stderr.write(f"broker-demo: {note}\n")
     try:
         broker = Broker(environment=broker_environment(options, ports, secrets), log=log)
         async with externals(ports, secrets, options.directory / "stackone.json") as up:

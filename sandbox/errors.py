@@ -11,24 +11,26 @@ from sandbox.clock import Clock, iso
 
 
 class ApiError(Exception):
-    """An answer other than 2xx; `errors` is the list that StackOne adds to a 400."""
+    """An answer other than 2xx; `extra` is what its body says beyond the documented three fields."""
 
     def __init__(
         self,
         status: int,
         message: str,
         *,
-        errors: Sequence[str] = (),
         headers: Mapping[str, str] | None = None,
         extra: Mapping[str, object] | None = None,
     ) -> None:
-        """Keep everything that the body and the headers will say."""
         super().__init__(message)
         self.status = status
         self.message = message
-        self.errors = tuple(errors)
         self.headers = dict(headers or {})
         self.extra = dict(extra or {})
+
+
+def bad_request(*errors: str) -> ApiError:
+    """Return a 400 that lists what is wrong."""
+    return ApiError(400, "Bad Request", extra=_validation(errors))
 
 
 def error_body(status: int, message: str, clock: Clock) -> dict[str, object]:
@@ -39,32 +41,29 @@ def error_body(status: int, message: str, clock: Clock) -> dict[str, object]:
 def answer_errors_like_stackone(app: FastAPI, clock: Clock) -> None:
     """Replace the framework's own error bodies: the Hub cannot read `{"detail": ...}`."""
 
-    async def from_api_error(_request: Request, error: Exception) -> JSONResponse:
-        if not isinstance(error, ApiError):
-            raise error
-        body = error_body(error.status, error.message, clock) | error.extra
-        if error.errors:
-            body |= {"errorCode": "ValidationError", "errors": list(error.errors)}
-        return JSONResponse(body, error.status, headers=error.headers)
+    def respond(
+        status: int, message: str, more: Mapping[str, object], headers: Mapping[str, str] | None
+    ) -> JSONResponse:
+        return JSONResponse({**error_body(status, message, clock), **more}, status, headers=headers)
 
-    async def from_framework(_request: Request, error: Exception) -> JSONResponse:
-        if not isinstance(error, HTTPException):
-            raise error
-        return JSONResponse(
-            error_body(error.status_code, str(error.detail), clock), error.status_code, headers=error.headers
-        )
+    @app.exception_handler(ApiError)
+    async def from_api_error(_request: Request, error: ApiError) -> JSONResponse:
+        return respond(error.status, error.message, error.extra, error.headers)
 
-    async def from_validation(_request: Request, error: Exception) -> JSONResponse:
-        if not isinstance(error, RequestValidationError):
-            raise error
-        complaints = [f"{'.'.join(str(step) for step in item['loc'])}: {item['msg']}" for item in error.errors()]
-        body = error_body(400, "Bad Request", clock)
-        return JSONResponse(body | {"errorCode": "ValidationError", "errors": complaints}, 400)
+    @app.exception_handler(HTTPException)
+    async def from_framework(_request: Request, error: HTTPException) -> JSONResponse:
+        return respond(error.status_code, str(error.detail), {}, error.headers)
 
+    @app.exception_handler(RequestValidationError)
+    async def from_validation(_request: Request, error: RequestValidationError) -> JSONResponse:
+        # The first step of a location is where the value was: body, query, path.
+        found = [f"{'.'.join(str(step) for step in item['loc'][1:])}: {item['msg']}" for item in error.errors()]
+        return respond(400, "Bad Request", _validation(found), None)
+
+    @app.exception_handler(Exception)
     async def from_bug(_request: Request, _error: Exception) -> JSONResponse:
-        return JSONResponse(error_body(500, "Internal server error", clock), 500)
+        return respond(500, "Internal server error", {}, None)
 
-    app.add_exception_handler(ApiError, from_api_error)
-    app.add_exception_handler(HTTPException, from_framework)
-    app.add_exception_handler(RequestValidationError, from_validation)
-    app.add_exception_handler(Exception, from_bug)
+
+def _validation(errors: Sequence[str]) -> dict[str, object]:
+    return {"errorCode": "ValidationError", "errors": list(errors)}

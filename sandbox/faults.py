@@ -1,120 +1,90 @@
-"""Neighbours that misbehave on request: slow, failing, lying, silent, or cut off in the middle."""
+"""Faults on request: answers that are slow, wrong, missing, or cut off in the middle."""
 
 import asyncio
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Annotated, Any, ClassVar
 
+from pydantic import Field
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sandbox.bodies import Rule, checked
+from sandbox.bodies import Body
 from sandbox.clock import Clock
-from sandbox.errors import ApiError, error_body
+from sandbox.errors import error_body
 
-_RULES = {
-    "method": Rule(),
-    "path": Rule(),
-    "times": Rule(kind="integer", at_least=1),
-    "status": Rule(kind="integer", at_least=200),
-    "body": Rule(kind="anything"),
-    "headers": Rule(kind="object"),
-    "delay_ms": Rule(kind="number", at_least=0),
-    "hang": Rule(kind="boolean"),
-    "cut": Rule(kind="boolean"),
-}
-_HIGHEST_STATUS = 599
 _FIRST_ERROR = 400
 _BODILESS = frozenset({204, 304})
 
 
-@dataclass
-class Fault:
-    """What happens to the next `times` calls (None: until cleared) whose method and path prefix match.
+class Fault(Body):
+    """What happens to the next `times` calls (null: until cleared) whose method and path prefix match.
 
     Without `status` and `body` the call is really served: a delay or a cut then loses an answer, not an effect.
     """
 
-    number: int
-    method: str | None = None
+    null_is_a_value: ClassVar[frozenset[str]] = frozenset({"times"})
+
+    method: str = "*"
     path: str = "/"
-    times: int | None = 1
-    status: int | None = None
-    body: object = None
-    headers: dict[str, str] = field(default_factory=dict)
-    delay_ms: float = 0
+    times: Annotated[int, Field(ge=1)] | None = 1
+    status: Annotated[int, Field(ge=200, le=599)] | None = None
+    body: Any = None
+    headers: dict[str, str | int] = Field(default_factory=dict)
+    delay_ms: Annotated[float, Field(ge=0)] = 0
     hang: bool = False
     cut: bool = False
-    has_body: bool = False
 
     def matches(self, method: str, path: str) -> bool:
-        """Tell whether this call is one of those that were asked for."""
-        return (self.method is None or self.method == method) and path.startswith(self.path)
+        """Tell whether this call is one of those that the fault is for."""
+        return self.method.upper() in ("", "*", method) and path.startswith(self.path)
 
     @property
-    def answers_itself(self) -> bool:
+    def replaces_the_answer(self) -> bool:
         """Tell whether the fault's own answer replaces the real one."""
-        return self.status is not None or self.has_body
+        return self.status is not None or self.body is not None
+
+
+@dataclass
+class Waiting:
+    """A fault that is still to happen, so many times more."""
+
+    id: int
+    fault: Fault
+    left: int | None
 
     def to_json(self) -> dict[str, object]:
         """Write the fault out as the switch shows it."""
-        return {
-            "id": self.number,
-            "method": self.method,
-            "path": self.path,
-            "times": self.times,
-            "status": self.status,
-            "body": self.body,
-            "headers": self.headers,
-            "delay_ms": self.delay_ms,
-            "hang": self.hang,
-            "cut": self.cut,
-        }
+        return {**self.fault.model_dump(), "id": self.id, "times": self.left}
 
 
+@dataclass
 class Faults:
-    """The faults that are still to happen, in the order in which they were asked for."""
+    """The faults that are still to happen, in the order in which they were added."""
 
-    def __init__(self) -> None:
-        """Start with none."""
-        self.waiting: list[Fault] = []
-        self._count = 0
+    waiting: list[Waiting] = field(default_factory=list)
+    _count: int = 0
 
-    def add(self, wish: dict[str, object]) -> Fault:
-        """Take one fault from the body of the switch. Raises ApiError 400 for a wish that makes no sense."""
-        checked(wish, _RULES)
-        status = cast("int | None", wish.get("status"))
-        if status is not None and status > _HIGHEST_STATUS:
-            raise ApiError(400, "Bad Request", errors=["status must not be more than 599"])
-        method = cast("str | None", wish.get("method"))
-        headers = cast("dict[str, object]", wish.get("headers") or {})
+    def add(self, fault: Fault | Mapping[str, object]) -> Waiting:
+        """Keep a fault until its calls have come."""
+        wanted = fault if isinstance(fault, Fault) else Fault.model_validate(fault)
         self._count += 1
-        fault = Fault(
-            number=self._count,
-            method=None if method in (None, "", "*") else str(method).upper(),
-            path=cast("str", wish.get("path") or "/"),
-            times=cast("int | None", wish.get("times", 1)),
-            status=status,
-            body=wish.get("body"),
-            headers={name.lower(): str(value) for name, value in headers.items()},
-            delay_ms=cast("float", wish.get("delay_ms") or 0),
-            hang=bool(wish.get("hang")),
-            cut=bool(wish.get("cut")),
-            has_body=wish.get("body") is not None,
-        )
-        self.waiting.append(fault)
-        return fault
+        self.waiting.append(Waiting(self._count, wanted, wanted.times))
+        return self.waiting[-1]
 
     def take(self, method: str, path: str) -> Fault | None:
         """Return the fault for this call and count it down."""
-        fault = next((fault for fault in self.waiting if fault.matches(method, path)), None)
-        if fault is not None and fault.times is not None:
-            fault.times -= 1
-            if fault.times == 0:
-                self.waiting.remove(fault)
-        return fault
+        found = next((waiting for waiting in self.waiting if waiting.fault.matches(method, path)), None)
+        if found is None:
+            return None
+        if found.left is not None:
+            found.left -= 1
+            if found.left == 0:
+                self.waiting.remove(found)
+        return found.fault
 
     def clear(self) -> None:
-        """Behave well again."""
+        """Forget every fault."""
         self.waiting.clear()
 
 
@@ -122,27 +92,23 @@ class InjectFaults:
     """ASGI middleware that lets the faults happen; the switches themselves are never hit."""
 
     def __init__(self, app: ASGIApp, *, faults: Faults, clock: Clock) -> None:
-        """Wrap `app`."""
         self._app = app
         self._faults = faults
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one call, badly if that was asked for."""
-        if scope["type"] != "http" or scope["path"].startswith("/_sandbox"):
-            await self._app(scope, receive, send)
-            return
-        fault = self._faults.take(scope["method"], scope["path"])
+        """Serve one call, with the fault that is waiting for it."""
+        is_switch = scope["type"] != "http" or scope["path"].startswith("/_sandbox")
+        fault = None if is_switch else self._faults.take(scope["method"], scope["path"])
         if fault is None:
             await self._app(scope, receive, send)
             return
-        if fault.delay_ms:
-            await asyncio.sleep(fault.delay_ms / 1000)
+        await asyncio.sleep(fault.delay_ms / 1000)
         if fault.hang:
             await _wait_for_the_client_to_leave(receive)
             return
         answer = _Answer()
-        if fault.answers_itself:
+        if fault.replaces_the_answer:
             answer.start, answer.body = _own_answer(fault, self._clock)
         else:
             await self._app(scope, receive, answer.keep)
@@ -163,18 +129,17 @@ class _Answer:
         elif message["type"] == "http.response.body":
             self.body += message.get("body", b"")
 
-    def add_headers(self, headers: dict[str, str]) -> None:
-        kept = [(name, value) for name, value in self.start.get("headers", []) if name.decode("latin-1") not in headers]
-        added = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+    def add_headers(self, headers: Mapping[str, str | int]) -> None:
+        added = [(name.lower().encode("latin-1"), str(value).encode("latin-1")) for name, value in headers.items()]
+        replaced = {name for name, _value in added}
+        kept = [item for item in self.start.get("headers", []) if item[0] not in replaced]
         self.start = {**self.start, "headers": [*kept, *added]}
 
     async def send(self, send: Send, *, cut: bool) -> None:
+        # The headers promise the whole length: a body that ends before makes the server drop the connection.
+        body = self.body[: len(self.body) // 2] if cut else self.body
         await send(self.start)
-        if cut:
-            # The length in the headers is a promise; returning without keeping it makes the server drop the line.
-            await send({"type": "http.response.body", "body": self.body[: len(self.body) // 2], "more_body": True})
-            return
-        await send({"type": "http.response.body", "body": self.body, "more_body": False})
+        await send({"type": "http.response.body", "body": body, "more_body": cut})
 
 
 async def _wait_for_the_client_to_leave(receive: Receive) -> None:
@@ -184,9 +149,9 @@ async def _wait_for_the_client_to_leave(receive: Receive) -> None:
 
 def _own_answer(fault: Fault, clock: Clock) -> tuple[Message, bytes]:
     status = fault.status or 200
-    body, content_type = _written(fault.body if fault.has_body else _default_body(status, clock))
     if status in _BODILESS:
         return {"type": "http.response.start", "status": status, "headers": []}, b""
+    body, content_type = _written(_default_body(status, clock) if fault.body is None else fault.body)
     headers = [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
     return {"type": "http.response.start", "status": status, "headers": headers}, body
 

@@ -1,8 +1,8 @@
-"""What the sandbox was asked: every request outside /_sandbox, bounded, headers and all (its secrets are fake)."""
+"""The newest requests outside /_sandbox, as they came, with their headers (the sandbox's secrets are fake)."""
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,7 +16,7 @@ LARGEST_BODY = 1_048_576
 _LARGEST_KEPT_BODY = 65_536
 
 RequestHook = Callable[[str, str], None]
-"""Called with method and path before each request is served; tests hang their assertions on it."""
+"""Called with method and path before each request is served; tests assert in it."""
 
 
 @dataclass
@@ -34,17 +34,7 @@ class Received:
 
     def to_json(self) -> dict[str, object]:
         """Write the entry out; `body` is parsed where it is JSON, `text` is what was on the wire."""
-        return {
-            "n": self.n,
-            "method": self.method,
-            "path": self.path,
-            "query": self.query,
-            "headers": self.headers,
-            "body": _parsed(self.text),
-            "text": self.text,
-            "at": self.at,
-            "status": self.status,
-        }
+        return {**asdict(self), "body": _parsed(self.text)}
 
 
 @dataclass
@@ -59,7 +49,6 @@ class RecordRequests:
     """ASGI middleware that reads the whole body, writes the request down and passes it on."""
 
     def __init__(self, app: ASGIApp, *, log: RequestLog, clock: Clock) -> None:
-        """Wrap `app`."""
         self._app = app
         self._log = log
         self._clock = clock

@@ -1,50 +1,40 @@
-"""The /_sandbox switches that every neighbour has: the key in front of them, faults, and what was received."""
+"""The /_sandbox switches that every external has: the key in front of them, faults, and what was received."""
 
 import hmac
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi import APIRouter, Depends, Header, Query
 from fastapi.responses import JSONResponse
 
-from sandbox.bodies import read_object
 from sandbox.errors import ApiError
-from sandbox.faults import Faults
+from sandbox.faults import Fault, Faults
 from sandbox.recording import KEPT_REQUESTS, RequestLog
 
 After = Annotated[int, Query(ge=0)]
 Limit = Annotated[int, Query(ge=1, le=KEPT_REQUESTS)]
 
 
-def switch_router(sandbox_key: str) -> APIRouter:
-    """Return a router under /_sandbox that asks for `x-sandbox-key`."""
+def switch_router(sandbox_key: str, faults: Faults, log: RequestLog) -> APIRouter:
+    """Return a router under /_sandbox that asks for `x-sandbox-key`, with the switches for faults and requests."""
 
     async def require_key(x_sandbox_key: Annotated[str | None, Header()] = None) -> None:
         if not hmac.compare_digest((x_sandbox_key or "").encode(), sandbox_key.encode()):
             raise ApiError(401, "The switches need the header x-sandbox-key")
 
-    return APIRouter(prefix="/_sandbox", dependencies=[Depends(require_key)])
+    router = APIRouter(prefix="/_sandbox", dependencies=[Depends(require_key)])
 
-
-def add_fault_switches(router: APIRouter, faults: Faults) -> None:
-    """Add POST, GET and DELETE /_sandbox/faults."""
-
-    @router.post("/faults", status_code=201)
-    async def add_fault(request: Request) -> JSONResponse:
-        return JSONResponse(faults.add(await read_object(request)).to_json(), 201)
+    @router.post("/faults")
+    async def add_fault(fault: Fault) -> JSONResponse:
+        return JSONResponse(faults.add(fault).to_json(), 201)
 
     @router.get("/faults")
     async def list_faults(after: After = 0, limit: Limit = KEPT_REQUESTS) -> JSONResponse:
-        waiting = [fault.to_json() for fault in faults.waiting if fault.number > after]
-        return JSONResponse(waiting[:limit])
+        return JSONResponse([waiting.to_json() for waiting in faults.waiting if waiting.id > after][:limit])
 
     @router.delete("/faults")
     async def clear_faults() -> JSONResponse:
         faults.clear()
         return JSONResponse({})
-
-
-def add_request_switches(router: APIRouter, log: RequestLog) -> None:
-    """Add GET and DELETE /_sandbox/requests; page with the `n` of the last entry."""
 
     @router.get("/requests")
     async def list_requests(
@@ -61,3 +51,5 @@ def add_request_switches(router: APIRouter, log: RequestLog) -> None:
     async def forget_requests() -> JSONResponse:
         log.entries.clear()
         return JSONResponse({})
+
+    return router

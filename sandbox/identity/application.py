@@ -1,29 +1,37 @@
-"""Routes of the identity provider: discovery, keys, the demo's sign-in, switches, and the page under all of it."""
+"""Routes of the identity provider: discovery, keys, the demo's sign-in, switches, and the demo's page."""
 
-import math
-from typing import cast
+from typing import Annotated
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse
+from pydantic import Field
 
-from sandbox.bodies import Rule, checked, read_object
-from sandbox.errors import ApiError, answer_errors_like_stackone
+from sandbox.bodies import Body, JsonObject
+from sandbox.errors import ApiError, answer_errors_like_stackone, bad_request
 from sandbox.faults import InjectFaults
-from sandbox.identity.keys import Algorithm
+from sandbox.identity.keys import ALGORITHMS, Algorithm
 from sandbox.identity.page import PageServer
 from sandbox.identity.provider import TOKEN_LIFETIME, USERS, IdentityProvider, TokenOrder, User
 from sandbox.recording import RecordRequests
-from sandbox.switches import add_fault_switches, add_request_switches, switch_router
+from sandbox.switches import switch_router
 
-_ALGORITHMS = frozenset({"RS256", "ES256"})
-_TOKEN_RULES = {
-    "user": Rule(required=True),
-    "claims": Rule(kind="object"),
-    "expires_in": Rule(kind="number"),
-    "alg": Rule(one_of=_ALGORITHMS),
-}
-_ROTATE_RULES = {"keep_old": Rule(kind="boolean"), "alg": Rule(one_of=_ALGORITHMS)}
 _LONGEST_LIFETIME = 10 * 365 * 86_400
+
+
+class _SignIn(Body):
+    user: str
+
+
+class _NewToken(_SignIn):
+    claims: JsonObject = Field(default_factory=dict)
+    # Tokens from the past are made too, so only the size is bounded.
+    expires_in: Annotated[float, Field(gt=-_LONGEST_LIFETIME, lt=_LONGEST_LIFETIME)] = TOKEN_LIFETIME
+    alg: Algorithm | None = None
+
+
+class _Rotation(Body):
+    keep_old: bool = False
+    alg: Algorithm | None = None
 
 
 def create_identity_provider(provider: IdentityProvider) -> FastAPI:
@@ -51,7 +59,7 @@ def _discovery(provider: IdentityProvider) -> APIRouter:
                 "jwks_uri": f"{issuer}/jwks.json",
                 "response_types_supported": ["token"],
                 "subject_types_supported": ["public"],
-                "id_token_signing_alg_values_supported": sorted(_ALGORITHMS),
+                "id_token_signing_alg_values_supported": list(ALGORITHMS),
             }
         )
 
@@ -72,32 +80,27 @@ def _sign_in(provider: IdentityProvider) -> APIRouter:
     router = APIRouter()
 
     @router.post("/demo/sign-in")
-    async def sign_in(request: Request) -> JSONResponse:
+    async def sign_in(request: Request, body: _SignIn) -> JSONResponse:
         # No CORS headers, and no answer for a foreign page: only the demo's own page signs people in.
         if request.headers.get("origin", provider.config.own_url) != provider.config.own_url:
             raise ApiError(403, "Only the page of this origin may sign in")
-        body = checked(await read_object(request), {"user": Rule(required=True)})
-        token = provider.mint(TokenOrder(user=_user(body)))
+        token = provider.mint(TokenOrder(user=_user(body.user)))
         return JSONResponse({"token": token, "expires_in": TOKEN_LIFETIME}, headers={"cache-control": "no-store"})
 
     return router
 
 
 def _switches(provider: IdentityProvider) -> APIRouter:
-    router = switch_router(provider.config.sandbox_key)
-    add_fault_switches(router, provider.faults)
-    add_request_switches(router, provider.requests)
+    router = switch_router(provider.config.sandbox_key, provider.faults, provider.requests)
 
-    @router.post("/tokens", status_code=201)
-    async def mint(request: Request) -> JSONResponse:
-        order = _order(checked(await read_object(request), _TOKEN_RULES))
+    @router.post("/tokens")
+    async def mint(body: _NewToken) -> JSONResponse:
+        order = TokenOrder(user=_user(body.user), claims=body.claims, expires_in=body.expires_in, algorithm=body.alg)
         return JSONResponse({"token": provider.mint(order), "expires_in": order.expires_in}, 201)
 
     @router.post("/rotate-key")
-    async def rotate(request: Request) -> JSONResponse:
-        body = checked(await read_object(request), _ROTATE_RULES)
-        algorithm = cast("Algorithm", body.get("alg") or provider.keys.default)
-        key = provider.keys.rotate(algorithm, keep_old=bool(body.get("keep_old")))
+    async def rotate(body: _Rotation) -> JSONResponse:
+        key = provider.keys.rotate(body.alg or provider.keys.default, keep_old=body.keep_old)
         return JSONResponse({"kid": key.kid, "alg": key.algorithm})
 
     @router.post("/reset")
@@ -108,21 +111,7 @@ def _switches(provider: IdentityProvider) -> APIRouter:
     return router
 
 
-def _user(body: dict[str, object]) -> User:
-    user = USERS.get(str(body["user"]))
-    if user is None:
-        raise ApiError(400, "Bad Request", errors=[f"user must be one of: {', '.join(sorted(USERS))}"])
-    return user
-
-
-def _order(body: dict[str, object]) -> TokenOrder:
-    lifetime = cast("float | None", body.get("expires_in"))
-    # Tokens from the past are asked for too, so only the size is bounded.
-    if lifetime is not None and not math.fabs(lifetime) < _LONGEST_LIFETIME:
-        raise ApiError(400, "Bad Request", errors=["expires_in is out of range"])
-    return TokenOrder(
-        user=_user(body),
-        claims=cast("dict[str, object] | None", body.get("claims")) or {},
-        expires_in=TOKEN_LIFETIME if lifetime is None else lifetime,
-        algorithm=cast("Algorithm | None", body.get("alg")),
-    )
+def _user(name: str) -> User:
+    if name not in USERS:
+        raise bad_request(f"user: must be one of {', '.join(sorted(USERS))}")
+    return USERS[name]

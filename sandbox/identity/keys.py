@@ -2,12 +2,13 @@
 
 import secrets
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 Algorithm = Literal["RS256", "ES256"]
+ALGORITHMS: tuple[Algorithm, ...] = get_args(Algorithm)
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
 _KEPT_KEYS = 10
@@ -15,7 +16,7 @@ _KEPT_KEYS = 10
 
 @dataclass(frozen=True)
 class SigningKey:
-    """One private key, and what the world may know of it."""
+    """One private key, and its public half as it is published."""
 
     kid: str
     algorithm: Algorithm
@@ -31,7 +32,7 @@ class KeyRing:
         self.default: Algorithm = "RS256"
         self.published: list[SigningKey] = []
         self._signing: dict[Algorithm, SigningKey] = {}
-        for algorithm in ("RS256", "ES256"):
+        for algorithm in ALGORITHMS:
             self._add(_new_key(algorithm))
 
     def signing(self, algorithm: Algorithm | None = None) -> SigningKey:

@@ -1,4 +1,4 @@
-"""The static files of the demo's page, under the strictest policy that the Hub lives with."""
+"""The static files of the demo's page, with the strictest content security policy under which the Hub works."""
 
 from fastapi.responses import PlainTextResponse, Response
 from starlette.exceptions import HTTPException

@@ -1,4 +1,4 @@
-"""Users, and the tokens that say who they are."""
+"""Users, and the access tokens that identify them."""
 
 import secrets
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ USERS: Mapping[str, User] = {
 
 @dataclass(frozen=True, kw_only=True)
 class IdentityConfig:
-    """Where the provider stands, and what its page should know."""
+    """Where the provider listens, and the addresses that its page is told."""
 
     own_url: str = "http://127.0.0.1:8200"
     broker_url: str = "http://127.0.0.1:8000"
@@ -50,7 +50,7 @@ class IdentityConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TokenOrder:
-    """A token that somebody wants; a claim of None is left out."""
+    """A token to make; a claim of None is left out."""
 
     user: User
     claims: Mapping[str, object] = field(default_factory=dict)
@@ -62,7 +62,6 @@ class IdentityProvider:
     """The state behind every route of the provider."""
 
     def __init__(self, config: IdentityConfig, *, clock: Clock = system_clock, keys: KeyRing | None = None) -> None:
-        """Make the keys, unless there are some already."""
         self.config = config
         self.clock = clock
         self.keys = keys or KeyRing()

@@ -19,8 +19,8 @@ _WEBHOOK_PATH = "/v1/webhooks/stackone"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Neighbours:
-    """Everybody who is up."""
+class Externals:
+    """The externals that are running."""
 
     project: Project
     identity: IdentityProvider
@@ -35,7 +35,7 @@ class Neighbours:
 @contextlib.asynccontextmanager
 async def externals(
     ports: Ports, secrets: DemoSecrets, accounts_file: Path, page_dir: Path = _PAGE_DIR
-) -> AsyncIterator[Neighbours]:
+) -> AsyncIterator[Externals]:
     """Serve all externals while the block runs."""
     stackone_url, identity_url = url_of(ports.stackone), url_of(ports.identity)
     provider = Provider(registered_origin=stackone_url)
@@ -66,11 +66,11 @@ async def externals(
         await up.enter_async_context(serving(create_stackone(project), ports.stackone))
         await up.enter_async_context(serving(create_identity_provider(identity), ports.identity))
         await up.enter_async_context(serving(create_provider(provider), ports.provider))
-        yield Neighbours(project=project, identity=identity, page_dir=page_dir)
+        yield Externals(project=project, identity=identity, page_dir=page_dir)
 
 
 def _save(project: Project, path: Path) -> None:
-    # The broker's database outlives the demo; a StackOne that forgot every account would be none.
+    # The broker's database outlives the demo: an emulator without these accounts would contradict it.
     draft = path.with_suffix(".new")
     draft.write_text(json.dumps(project.accounts.dump(), indent=1))
     draft.replace(path)

@@ -1,4 +1,4 @@
-"""What somebody may ask of `broker-demo`, and the ways in which it can fail to start."""
+"""The command line of `broker-demo`, and the error for a demo that cannot run."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,17 +10,18 @@ class DemoError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class DemoOptions:
-    """The command line."""
+    """The command line; a port of None was not given."""
 
-    port: int
-    sandbox_port: int
-    page_port: int
-    metrics_port: int
-    provider_port: int
+    port: int | None = None
+    sandbox_port: int | None = None
+    page_port: int | None = None
+    metrics_port: int | None = None
+    provider_port: int | None = None
+    free_ports: bool = False
     directory: Path
-    database_url: str | None
-    broker_env: tuple[str, ...]
-    as_json: bool
+    database_url: str | None = None
+    broker_env: tuple[str, ...] = ()
+    as_json: bool = False
 
     def extra_environment(self) -> dict[str, str]:
         """Return the settings given as KEY=VALUE. Raises DemoError."""

@@ -1,11 +1,21 @@
-"""Ports: bound before anything starts, so that a taken one is reported by the name of its option."""
+"""Ports: bound before anything starts, so that nothing runs where one of them is taken."""
 
 import socket
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from sandbox.launch.options import DemoError, DemoOptions
 from sandbox.serving import LOOPBACK, bind, reserved
+
+Port = TypeVar("Port")
+
+BROKER_PORT = 8000
+STACKONE_PORT = 8100
+PAGE_PORT = 8200
+PROVIDER_PORT = 8300
+METRICS_PORT = 9464
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +28,7 @@ class Ports:
     broker: int
     metrics: int
     held: ExitStack
+    notes: list[str]
 
     @property
     def broker_url(self) -> str:
@@ -35,14 +46,17 @@ class Ports:
 
 
 def claim_ports(options: DemoOptions) -> Ports:
-    """Bind and choose every port. Raises DemoError naming the option of a taken one."""
+    """Bind and choose every port. Raises DemoError for a taken one that was asked for by number."""
     with ExitStack() as held:
+        claim = _Claim(free=options.free_ports, held=held)
         ports = Ports(
-            stackone=_bound(held, "--sandbox-port", options.sandbox_port),
-            identity=_bound(held, "--page-port", options.page_port),
-            provider=_bound(held, "--provider-port", options.provider_port),
-            broker=_kept(held, "--port", options.port),
-            metrics=_kept(held, "--metrics-port", options.metrics_port),
+            stackone=claim.take("--sandbox-port", options.sandbox_port, STACKONE_PORT, bind),
+            identity=claim.take("--page-port", options.page_port, PAGE_PORT, bind),
+            provider=claim.take("--provider-port", options.provider_port, PROVIDER_PORT, bind),
+            # The broker binds its own ports, some seconds later: after its migrations.
+            broker=claim.take("--port", options.port, BROKER_PORT, reserved),
+            metrics=claim.take("--metrics-port", options.metrics_port, METRICS_PORT, reserved),
+            notes=claim.notes,
             held=held,
         )
         if ports.broker == ports.metrics:
@@ -50,19 +64,27 @@ def claim_ports(options: DemoOptions) -> Ports:
         return replace(ports, held=held.pop_all())
 
 
-def _bound(held: ExitStack, option: str, port: int) -> socket.socket:
-    try:
-        return held.enter_context(bind(port))
-    except (OSError, OverflowError) as error:
-        raise _taken(option, port) from error
+@dataclass(kw_only=True)
+class _Claim:
+    free: bool
+    held: ExitStack
+    notes: list[str] = field(default_factory=list)
 
-
-def _kept(held: ExitStack, option: str, port: int) -> int:
-    # The broker binds its own ports, some seconds later: after its migrations.
-    try:
-        return held.enter_context(reserved(port))
-    except (OSError, OverflowError) as error:
-        raise _taken(option, port) from error
+    def take(
+        self, option: str, given: int | None, default: int, hold: Callable[[int], AbstractContextManager[Port]]
+    ) -> Port:
+        """Hold the port that was given, or the default one, or a free one in the place of a taken default."""
+        if given is None and self.free:
+            given = 0
+        try:
+            return self.held.enter_context(hold(default if given is None else given))
+        except (OSError, OverflowError) as error:
+            if given is not None:
+                raise _taken(option, given) from error
+        port = self.held.enter_context(hold(0))
+        number = port.getsockname()[1] if isinstance(port, socket.socket) else port
+        self.notes.append(f"Port {default} ({option}) is taken: using {number} instead.")
+        return port
 
 
 def _taken(option: str, port: int) -> DemoError:

@@ -8,23 +8,7 @@ _V2_NAMES = {"provider": "connector", "origin_owner_id": "owner_id", "origin_own
 
 def account_v1(account: Account) -> dict[str, object]:
     """Write the LinkedAccount of the documented v1 schema."""
-    return {
-        "id": account.id,
-        "provider": account.provider,
-        "provider_name": account.provider_name,
-        "status": account.status,
-        "status_reasons": account.status_reasons,
-        "origin_owner_id": account.origin_owner_id,
-        "origin_owner_name": account.origin_owner_name,
-        "origin_username": account.origin_username,
-        "credentials": account.credentials,
-        "setup_information": account.setup_information,
-        "label": account.label,
-        "type": account.type,
-        "shared": account.shared,
-        "created_at": account.created_at,
-        "updated_at": account.updated_at,
-    }
+    return account.model_dump(exclude={"secrets", "metadata", "connector_profile_id"})
 
 
 def account_v2(account: Account) -> dict[str, object]:
@@ -56,12 +40,9 @@ def event_payload(event: AccountEvent, account: Account, project_id: str, *, wit
         "provider": account.provider,
     }
     if with_owner:
-        owner = {
-            "origin_owner_id": account.origin_owner_id,
-            "origin_owner_name": account.origin_owner_name,
-            "origin_username": account.origin_username,
-        }
-        payload |= {name: value for name, value in owner.items() if value is not None}
+        payload |= account.model_dump(
+            include={"origin_owner_id", "origin_owner_name", "origin_username"}, exclude_none=True
+        )
     if account.setup_information:
         payload["setup_information"] = dict(account.setup_information)
     return payload

@@ -1,15 +1,16 @@
 """The accounts API: /accounts (v1) and the two documented calls of /v2/accounts."""
 
 from collections.abc import Callable
-from typing import Annotated, cast
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse
+from pydantic import Field
 
-from sandbox.bodies import Rule, checked, read_object
+from sandbox.bodies import Body, JsonObject
 from sandbox.stackone.account_json import account_meta, account_v1, account_v2
 from sandbox.stackone.accounts import Account
-from sandbox.stackone.listing import AccountFilter
+from sandbox.stackone.listing import matching
 from sandbox.stackone.parts import TheProject, require_api_key
 from sandbox.stackone.project import Project
 
@@ -18,68 +19,65 @@ router = APIRouter(dependencies=[Depends(require_api_key)])
 Page = Annotated[int, Query(ge=0)]
 PageSize = Annotated[int, Query(ge=1)]
 
-_PATCH_RULES = {
-    "provider": Rule(),
-    "origin_owner_id": Rule(),
-    "origin_owner_name": Rule(),
-    "origin_username": Rule(),
-    "credentials": Rule(kind="object"),
-    "setup_information": Rule(kind="object"),
-    "secrets": Rule(kind="object"),
-    "authentication_config_key": Rule(),
-    "environment": Rule(),
-    "integration_id": Rule(),
-    "label": Rule(kind="anything"),
-    "metadata": Rule(kind="object"),
-    "type": Rule(one_of=frozenset({"production", "test"})),
-    "shared": Rule(kind="boolean"),
+# Of each filter's names: the field of the account that it is about.
+_FILTERS_V1 = {
+    "provider": "provider",
+    "providers": "provider",
+    "origin_owner_id": "origin_owner_id",
+    "origin_owner_ids": "origin_owner_id",
+    "account_ids": "id",
+    "status": "status",
 }
-# Accepted, and of no consequence here.
-_PATCHED_IN_VAIN = frozenset({"authentication_config_key", "environment"})
+_FILTERS_V2 = {
+    "connector": "provider",
+    "owner_id": "origin_owner_id",
+    "account_ids": "id",
+    "status": "status",
+    "connector_profile_id": "connector_profile_id",
+}
 
 
-async def _filter_v1(request: Request) -> AccountFilter:
-    query = request.query_params
-    return AccountFilter(
-        providers=frozenset([*query.getlist("provider"), *query.getlist("providers")]),
-        owner_ids=frozenset([*query.getlist("origin_owner_id"), *query.getlist("origin_owner_ids")]),
-        account_ids=frozenset(query.getlist("account_ids")),
-        statuses=frozenset(query.getlist("status")),
-    )
+class _AccountPatch(Body):
+    provider: str | None = None
+    origin_owner_id: str | None = None
+    origin_owner_name: str | None = None
+    origin_username: str | None = None
+    credentials: JsonObject = Field(default_factory=dict)
+    setup_information: JsonObject | None = None
+    secrets: JsonObject = Field(default_factory=dict)
+    authentication_config_key: str | None = None
+    environment: str | None = None
+    integration_id: str | None = None
+    label: Any = None
+    metadata: JsonObject | None = None
+    type: Literal["production", "test"] | None = None
+    shared: bool | None = None
 
-
-async def _filter_v2(request: Request) -> AccountFilter:
-    query = request.query_params
-    return AccountFilter(
-        providers=frozenset(query.getlist("connector")),
-        owner_ids=frozenset(query.getlist("owner_id")),
-        account_ids=frozenset(query.getlist("account_ids")),
-        statuses=frozenset(query.getlist("status")),
-        connector_profile_ids=frozenset(query.getlist("connector_profile_id")),
-    )
+    def changes(self, account: Account) -> JsonObject:
+        """Return what becomes of the account. Credentials go in and never come out again."""
+        changes = self.given()
+        for without_consequence in ("authentication_config_key", "environment", "credentials"):
+            changes.pop(without_consequence, None)
+        if "integration_id" in changes:
+            changes["connector_profile_id"] = changes.pop("integration_id")
+        return changes | {"secrets": {**account.secrets, **self.credentials, **self.secrets}}
 
 
 @router.get("/accounts")
 async def list_accounts(
-    project: TheProject,
-    wanted: Annotated[AccountFilter, Depends(_filter_v1)],
-    page: Page = 1,
-    page_size: PageSize = 25,
+    request: Request, project: TheProject, page: Page = 1, page_size: PageSize = 25
 ) -> JSONResponse:
     """List accounts, oldest first."""
     write = account_v2 if project.listing.names == "v2" else account_v1
-    return _listed(project, wanted, (page, page_size), write)
+    return _listed(request, project, (page, page_size), _FILTERS_V1, write)
 
 
 @router.get("/v2/accounts")
 async def list_accounts_v2(
-    project: TheProject,
-    wanted: Annotated[AccountFilter, Depends(_filter_v2)],
-    page: Page = 1,
-    page_size: PageSize = 25,
+    request: Request, project: TheProject, page: Page = 1, page_size: PageSize = 25
 ) -> JSONResponse:
     """List accounts under the names of v2; paging and envelope are taken over from v1 (inferred)."""
-    return _listed(project, wanted, (page, page_size), account_v2)
+    return _listed(request, project, (page, page_size), _FILTERS_V2, account_v2)
 
 
 @router.get("/accounts/{account_id}")
@@ -95,11 +93,10 @@ async def get_account_v2(account_id: str, project: TheProject) -> JSONResponse:
 
 
 @router.patch("/accounts/{account_id}")
-async def patch_account(account_id: str, request: Request, project: TheProject) -> JSONResponse:
+async def patch_account(account_id: str, body: _AccountPatch, project: TheProject) -> JSONResponse:
     """Change an account; even its owner, which is why nobody exposes this."""
-    body = checked(await read_object(request), _PATCH_RULES)
-    account = project.accounts.get(account_id)
-    return JSONResponse(account_v1(project.accounts.change(account_id, _changes(account, body))))
+    changes = body.changes(project.accounts.get(account_id))
+    return JSONResponse(account_v1(project.accounts.change(account_id, changes)))
 
 
 @router.delete("/accounts/{account_id}")
@@ -115,22 +112,12 @@ async def get_account_meta(account_id: str, project: TheProject) -> JSONResponse
 
 
 def _listed(
-    project: Project, wanted: AccountFilter, page: tuple[int, int], write: Callable[[Account], dict[str, object]]
+    request: Request,
+    project: Project,
+    page: tuple[int, int],
+    filters: dict[str, str],
+    write: Callable[[Account], dict[str, object]],
 ) -> JSONResponse:
-    rows = wanted.matching(project.accounts)
+    rows = matching(project.accounts, filters, request.query_params.multi_items())
     written = [write(account) for account in project.listing.page(rows, *page)]
     return JSONResponse({"data": written} if project.listing.envelope else written)
-
-
-def _changes(account: Account, body: dict[str, object]) -> dict[str, object]:
-    changes = {name: value for name, value in body.items() if value is not None and name not in _PATCHED_IN_VAIN}
-    # Credentials go in and never come out again.
-    given = [changes.pop(name) for name in ("credentials", "secrets") if name in changes]
-    if given:
-        merged = dict(account.secrets)
-        for more in given:
-            merged |= cast("dict[str, object]", more)
-        changes["secrets"] = merged
-    if "integration_id" in changes:
-        changes["connector_profile_id"] = changes.pop("integration_id")
-    return changes

@@ -1,4 +1,4 @@
-"""OAuth attempts: pending, and then authenticated, error, cancelled or expired, once and for all."""
+"""OAuth attempts: pending, and then for good authenticated, error, cancelled or expired."""
 
 import secrets
 from collections import OrderedDict
@@ -9,7 +9,7 @@ from typing import Literal
 
 from sandbox.clock import Clock, iso
 from sandbox.errors import ApiError
-from sandbox.stackone.account_ids import nanoid
+from sandbox.stackone.accounts import nanoid
 from sandbox.stackone.sessions import ConnectSession
 
 AttemptStatus = Literal["pending", "authenticated", "error", "cancelled", "expired"]
@@ -60,7 +60,6 @@ class Attempts:
     """The newest attempts, and the one-time states that tie a provider's answer to one of them."""
 
     def __init__(self, clock: Clock) -> None:
-        """Start empty."""
         self._clock = clock
         self._by_id: OrderedDict[str, Attempt] = OrderedDict()
         self._by_state: dict[str, str] = {}

@@ -8,7 +8,6 @@ class HubCors:
     """ASGI middleware that lets any page call /hub/*."""
 
     def __init__(self, app: ASGIApp) -> None:
-        """Wrap `app`."""
         self._app = app
         self._open = CORSMiddleware(
             app,

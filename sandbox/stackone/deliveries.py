@@ -1,4 +1,4 @@
-"""What is remembered about each webhook: the bytes that left, and what came back."""
+"""What is kept of each webhook: the bytes that were sent, and the answers."""
 
 import json
 from collections.abc import Mapping

@@ -4,30 +4,44 @@ import base64
 import hmac
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
+from pydantic import Field
 from starlette.requests import Request
 
-from sandbox.bodies import Rule, checked
+from sandbox.bodies import Body, Text
 from sandbox.clock import Clock
 from sandbox.errors import ApiError
 
 _WINDOW = 60
-_KEY_RULES = {"key": Rule(not_empty=True), "lacks_scope": Rule(kind="boolean")}
-_LIMIT_RULES = {"enabled": Rule(kind="boolean"), "per_minute": Rule(kind="integer", at_least=1)}
+_PER_MINUTE = 1000  # Documented.
+
+
+class KeyChange(Body):
+    """What the switch for the key may change."""
+
+    key: Text | None = None
+    lacks_scope: bool | None = None
+
+
+class LimitChange(Body):
+    """What the switch for the limit may set."""
+
+    enabled: bool = True
+    per_minute: Annotated[int, Field(ge=1)] = _PER_MINUTE
 
 
 @dataclass
 class ApiKey:
-    """The one key of the project; `lacks_scope` leaves it genuine and useless."""
+    """The one key of the project; with `lacks_scope` it is known and may do nothing."""
 
     value: str
     lacks_scope: bool = False
 
-    def change(self, wish: dict[str, object]) -> None:
-        """Follow the switch."""
-        given = checked(wish, _KEY_RULES)
-        self.value = str(given.get("key") or self.value)
-        self.lacks_scope = bool(given.get("lacks_scope", self.lacks_scope))
+    def change(self, wanted: KeyChange) -> None:
+        """Change what is named."""
+        self.value = wanted.key or self.value
+        self.lacks_scope = self.lacks_scope if wanted.lacks_scope is None else wanted.lacks_scope
 
     def admit(self, authorization: str | None) -> None:
         """Check the Basic credentials. Raises ApiError 401 for the caller, 403 for the key."""
@@ -52,19 +66,16 @@ class Limits:
     """Calls per minute, counted in fixed windows; off until switched on."""
 
     def __init__(self, clock: Clock) -> None:
-        """Start switched off, at the documented 1000."""
         self.enabled = False
-        self.per_minute = 1000
+        self.per_minute = _PER_MINUTE
         self._clock = clock
         self._window = 0
         self._count = 0
 
-    def change(self, wish: dict[str, object]) -> None:
-        """Follow the switch, and count from zero."""
-        given = checked(wish, _LIMIT_RULES)
-        self.enabled = bool(given.get("enabled", True))
-        per_minute = given.get("per_minute")
-        self.per_minute = per_minute if isinstance(per_minute, int) else 1000
+    def change(self, wanted: LimitChange) -> None:
+        """Set the limit, and count from zero."""
+        self.enabled = wanted.enabled
+        self.per_minute = wanted.per_minute
         self._count = 0
 
     def count(self) -> None:

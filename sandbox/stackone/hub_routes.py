@@ -1,11 +1,9 @@
 """The private API that the Hub calls from a browser, opened by a session token."""
 
-from typing import cast
-
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 
-from sandbox.bodies import Rule, checked, read_object
+from sandbox.bodies import Body, JsonObject
 from sandbox.errors import ApiError
 from sandbox.stackone.accounts import Account
 from sandbox.stackone.connectors import Connector, connector_for
@@ -17,7 +15,14 @@ from sandbox.stackone.sessions import ConnectSession
 
 router = APIRouter(prefix="/hub")
 
-_FORM_RULES = {"integration_id": Rule(), "credentials": Rule(kind="object", required=True)}
+
+class _Form(Body):
+    integration_id: str = ""
+    credentials: JsonObject
+
+
+class _Token(Body):
+    token: str
 
 
 @router.get("/settings")
@@ -63,31 +68,27 @@ async def get_account(account_id: str, session: HubSession, project: TheProject)
 
 
 @router.post("/accounts", status_code=201)
-async def submit_form(request: Request, session: HubSession, project: TheProject) -> JSONResponse:
-    """Link from a form; under an edit session this updates, whatever the form believes."""
-    body = checked(await read_object(request), _FORM_RULES)
-    connector = offered(project, session, str(body.get("integration_id") or ""))
+async def submit_form(body: _Form, session: HubSession, project: TheProject) -> JSONResponse:
+    """Link from a form; under an edit session this updates the account of the session."""
+    connector = offered(project, session, body.integration_id)
     if connector.uses_popup:
         raise ApiError(400, "This connector links through its provider's page")
-    account = link_submitted(project, session, connector, cast("dict[str, object]", body["credentials"]))
+    account = link_submitted(project, session, connector, body.credentials)
     return JSONResponse({"id": account.id, "provider": account.provider}, 201)
 
 
 @router.patch("/accounts/{account_id}")
-async def submit_edit(account_id: str, request: Request, session: HubSession, project: TheProject) -> JSONResponse:
+async def submit_edit(account_id: str, body: _Form, session: HubSession, project: TheProject) -> JSONResponse:
     """Save an edited form. Its integration_id is ignored: the Hub sends the first one of the provider."""
-    body = checked(await read_object(request), _FORM_RULES)
     account = _editable(project, session, account_id)
-    values = cast("dict[str, object]", body["credentials"])
-    account = link_submitted(project, session, _connector_of(account), values, account_id=account.id)
+    account = link_submitted(project, session, _connector_of(account), body.credentials, account_id=account.id)
     return JSONResponse({"id": account.id, "provider": account.provider})
 
 
 @router.post("/connection_attempts", status_code=201)
-async def begin_attempt(request: Request, session: HubSession, project: TheProject) -> JSONResponse:
+async def begin_attempt(body: _Token, session: HubSession, project: TheProject) -> JSONResponse:
     """Begin an OAuth attempt."""
-    body = checked(await read_object(request), {"token": Rule(required=True)})
-    if body["token"] != session.token:
+    if body.token != session.token:
         raise ApiError(401, "Invalid or expired session token")
     return JSONResponse({"id": project.attempts.begin(session).id}, 201)
 

@@ -1,25 +1,30 @@
-"""The deliverer: sends every account event to one URL, as well or as badly as it was told to."""
+"""The deliverer: sends every account event to one URL, in the mode that is set."""
 
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import httpx2
+from pydantic import Field
 
-from sandbox.bodies import Rule, checked
+from sandbox.bodies import Body, Text
 from sandbox.bounded_log import BoundedLog
 from sandbox.clock import Clock, iso
 from sandbox.errors import ApiError
 from sandbox.stackone.deliveries import Answer, Delivery, Mode
 
 _KEPT_DELIVERIES = 10_000
-_RULES = {
-    "mode": Rule(one_of=frozenset({"deliver", "drop", "duplicate", "reorder", "delay"})),
-    "delay_ms": Rule(kind="number", at_least=0),
-    "secret": Rule(not_empty=True),
-    "url": Rule(),
-    "with_owner": Rule(kind="boolean"),
-}
+
+
+class WebhookChange(Body):
+    """What the switch may change; what it leaves out stays as it is."""
+
+    mode: Mode | None = None
+    delay_ms: Annotated[float, Field(ge=0)] | None = None
+    secret: Text | None = None
+    url: Annotated[str, Field(pattern="^https?://")] | None = None
+    with_owner: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,13 +42,6 @@ class DeliverySettings:
     retry_delays: tuple[float, ...] = (0.5, 1, 2, 4, 8)
     timeout: float = 5
     lonely_after: float = 0.5
-
-    def changed(self, wish: dict[str, object]) -> "DeliverySettings":
-        """Return the settings with the wishes of the switch. Raises ApiError 400."""
-        given = {name: value for name, value in checked(wish, _RULES).items() if value is not None}
-        if not str(given.get("url", "http://")).startswith(("http://", "https://")):
-            raise ApiError(400, "Bad Request", errors=["url must be an http URL"])
-        return replace(self, **given)  # type: ignore[arg-type]
 
 
 class Deliverer:
@@ -67,7 +65,7 @@ class Deliverer:
         self._settled.set()
 
     def emit(self, payload: Mapping[str, object]) -> None:
-        """Take one event; the mode decides what becomes of it."""
+        """Take one event; the mode decides what happens to it."""
         settings = self.settings
         delivery = self._write_down(payload)
         if settings.url is None or settings.mode == "drop":
@@ -87,10 +85,11 @@ class Deliverer:
             case _:
                 self._outbox.put_nowait(delivery)
 
-    def change(self, wish: dict[str, object]) -> None:
-        """Follow the switch; what reorder held back leaves now."""
-        self.settings = self.settings.changed(wish)
+    def change(self, wanted: WebhookChange) -> DeliverySettings:
+        """Change what is named, and return all settings; what reorder held back leaves now."""
+        self.settings = replace(self.settings, **wanted.given())
         self._release()
+        return self.settings
 
     async def run(self) -> None:
         """Send what is in the outbox until cancelled."""

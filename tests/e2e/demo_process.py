@@ -37,11 +37,10 @@ def running_demo(directory: Path, *arguments: str) -> Iterator[Demo]:
     """Start broker-demo on free ports, and stop it as Ctrl-C does."""
     directory.mkdir(parents=True, exist_ok=True)
     errors = directory / "stderr.txt"
-    free = ["--port=0", "--sandbox-port=0", "--page-port=0", "--provider-port=0", "--metrics-port=0"]
     command = [
         str(Path(sys.executable).with_name("broker-demo")),
         "--json",
-        *free,
+        "--free-ports",
         f"--dir={directory / 'state'}",
         *arguments,
     ]

@@ -9,6 +9,7 @@ import stat
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,15 @@ from sandbox.launch.broker import Broker
 from sandbox.launch.environment import broker_environment
 from sandbox.launch.externals import externals
 from sandbox.launch.options import DemoError, DemoOptions
-from sandbox.launch.ports import Ports, claim_ports
+from sandbox.launch.ports import (
+    BROKER_PORT,
+    METRICS_PORT,
+    PAGE_PORT,
+    PROVIDER_PORT,
+    STACKONE_PORT,
+    Ports,
+    claim_ports,
+)
 from sandbox.launch.secrets_file import demo_secrets
 from sandbox.launch.state_folder import claimed_folder
 from sandbox.launch.summary import Summary
@@ -31,23 +40,10 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 # Three programs start one after the other, and the machine may be busy.
 _START_SECONDS = 120
-ANY_PORTS = ("--port", "0", "--sandbox-port", "0", "--page-port", "0", "--metrics-port", "0", "--provider-port", "0")
 
 
 def options(directory: Path, **changes: Any) -> DemoOptions:
-    given: dict[str, Any] = {
-        "port": 0,
-        "sandbox_port": 0,
-        "page_port": 0,
-        "metrics_port": 0,
-        "provider_port": 0,
-        "directory": directory,
-        "database_url": None,
-        "broker_env": (),
-        "as_json": True,
-        **changes,
-    }
-    return DemoOptions(**given)
+    return DemoOptions(**{"directory": directory, "free_ports": True, "as_json": True, **changes})
 
 
 def fake_broker(tmp_path: Path, ports: Ports, fake: str = "", **patience: float) -> Broker:
@@ -131,6 +127,51 @@ def test_a_taken_port_names_its_option(tmp_path: Path, name: str, option: str) -
         number = taken.getsockname()[1]
         with pytest.raises(DemoError, match=f"{number} is not free.*{option} "):
             claim_ports(options(tmp_path, **{name: number}))
+
+
+DEFAULTS = {
+    "--port": BROKER_PORT,
+    "--sandbox-port": STACKONE_PORT,
+    "--page-port": PAGE_PORT,
+    "--metrics-port": METRICS_PORT,
+    "--provider-port": PROVIDER_PORT,
+}
+
+
+@pytest.fixture
+def taken_defaults() -> Iterator[None]:
+    """Take every default port that is not taken already."""
+    with ExitStack() as taken:
+        for number in DEFAULTS.values():
+            with suppress(OSError):
+                taken.enter_context(bind(number))
+        yield
+
+
+@pytest.mark.usefixtures("taken_defaults")
+def test_a_taken_default_port_is_replaced_and_said_so(tmp_path: Path) -> None:
+    claimed = claim_ports(options(tmp_path, free_ports=False))
+    used = {
+        "--sandbox-port": claimed.stackone.getsockname()[1],
+        "--page-port": claimed.identity.getsockname()[1],
+        "--provider-port": claimed.provider.getsockname()[1],
+        "--port": claimed.broker,
+        "--metrics-port": claimed.metrics,
+    }
+    claimed.close()
+    said = [f"Port {DEFAULTS[option]} ({option}) is taken: using {used[option]} instead." for option in used]
+    assert claimed.notes == said
+    assert len({*used.values(), *DEFAULTS.values()}) == 10
+
+
+def test_free_ports_are_free_but_for_the_ones_that_are_given(tmp_path: Path) -> None:
+    with bind(0) as probe:
+        number = probe.getsockname()[1]
+    claimed = claim_ports(options(tmp_path, page_port=number))
+    claimed.close()
+    assert claimed.identity.fileno() == -1
+    assert claimed.notes == []
+    assert not {claimed.broker, claimed.metrics} & set(DEFAULTS.values())
 
 
 def test_two_options_cannot_name_one_port(tmp_path: Path) -> None:
@@ -243,7 +284,7 @@ async def test_a_broker_that_never_gets_ready_is_reported_and_stopped(tmp_path: 
     assert is_free(ports.broker)
 
 
-async def test_neighbours_serve_remember_and_go(tmp_path: Path, ports: Ports) -> None:
+async def test_externals_serve_remember_and_go(tmp_path: Path, ports: Ports) -> None:
     secrets = demo_secrets(tmp_path)
     saved = tmp_path / "stackone.json"
     page = tmp_path / "dist"
@@ -273,6 +314,7 @@ async def test_neighbours_serve_remember_and_go(tmp_path: Path, ports: Ports) ->
     again = claim_ports(options(tmp_path))
     async with externals(again, secrets, saved, page) as up:
         assert [account.id for account in up.project.accounts] == [made.json()["id"]]
+    again.close()
 
 
 async def test_an_answer_does_not_wait_for_an_acknowledgement(tmp_path: Path, ports: Ports) -> None:
@@ -299,7 +341,6 @@ async def start_demo(tmp_path: Path, *arguments: str) -> asyncio.subprocess.Proc
         sys.executable,
         "-c",
         code,
-        *ANY_PORTS,
         "--dir",
         str(tmp_path / "state"),
         *arguments,
@@ -312,7 +353,7 @@ async def start_demo(tmp_path: Path, *arguments: str) -> asyncio.subprocess.Proc
 
 @pytest.mark.timeout(2 * _START_SECONDS)
 async def test_a_demo_that_is_killed_leaves_no_broker_behind(tmp_path: Path) -> None:
-    demo = await start_demo(tmp_path, "--json")
+    demo = await start_demo(tmp_path, "--free-ports", "--json")
     try:
         assert demo.stdout is not None
         async with asyncio.timeout(_START_SECONDS):
@@ -334,7 +375,7 @@ async def test_a_demo_that_is_killed_leaves_no_broker_behind(tmp_path: Path) -> 
 
 @pytest.mark.timeout(2 * _START_SECONDS)
 async def test_the_real_broker_from_start_to_stop(tmp_path: Path) -> None:
-    demo = await start_demo(tmp_path, "--json")
+    demo = await start_demo(tmp_path, "--free-ports", "--json")
     try:
         assert demo.stdout is not None
         async with asyncio.timeout(_START_SECONDS):
@@ -372,10 +413,30 @@ async def try_everything(client: httpx2.AsyncClient, told: dict[str, Any]) -> No
     assert (delivery["state"], delivery["status"]) == ("delivered", 200)
 
 
+@pytest.mark.usefixtures("taken_defaults")
+@pytest.mark.timeout(2 * _START_SECONDS)
+async def test_the_demo_runs_where_its_default_ports_are_taken(tmp_path: Path) -> None:
+    demo = await start_demo(tmp_path, "--json")
+    try:
+        assert demo.stdout is not None
+        async with asyncio.timeout(_START_SECONDS):
+            told = json.loads(await demo.stdout.readline())
+        async with httpx2.AsyncClient(trust_env=False, timeout=10) as client:
+            assert (await client.get(f"{told['broker']}/livez")).status_code == 200
+    finally:
+        if demo.returncode is None:
+            demo.send_signal(signal.SIGTERM)
+        _rest, errors = await demo.communicate()
+    assert demo.returncode == 0
+    lines = errors.decode().splitlines()
+    assert len(lines) == len(DEFAULTS)
+    assert f"broker-demo: Port 8000 (--port) is taken: using {told['broker'].rpartition(':')[2]} instead." in lines
+
+
 @pytest.mark.timeout(2 * _START_SECONDS)
 async def test_the_command_says_what_to_do_and_fails(tmp_path: Path) -> None:
     with bind(0) as taken:
-        demo = await start_demo(tmp_path, "--provider-port", str(taken.getsockname()[1]), "--json")
+        demo = await start_demo(tmp_path, "--free-ports", "--provider-port", str(taken.getsockname()[1]), "--json")
         async with asyncio.timeout(_START_SECONDS):
             out, errors = await demo.communicate()
     assert (demo.returncode, out) == (1, b"")
