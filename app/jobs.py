@@ -10,6 +10,7 @@ import structlog
 
 from app.connect_sessions.housekeeping import forget_old, resolve_sessions
 from app.db.leases import Lease, holding
+from app.db.schema_version import known_revisions, stored_schema
 from app.errors import AppError
 from app.owners.erasure import carry_on_erasures
 from app.push.deliver import open_sender, push_once
@@ -71,13 +72,37 @@ async def keep_house(runtime: Runtime) -> int:
 
 @asynccontextmanager
 async def running_jobs(runtime: Runtime) -> AsyncIterator[None]:
-    """Run every job while the block runs."""
+    """Run every job while the block runs, from the moment when the database's schema fits this version."""
     async with AsyncExitStack() as stack:
         sender = open_sender(runtime)
         stack.push_async_callback(sender.close)
+        schema = asyncio.create_task(_schema_fits(runtime))
+        stack.push_async_callback(cancelled, schema)
         for job in jobs(runtime, sender):
-            stack.push_async_callback(cancelled, asyncio.create_task(repeat(job, runtime)))
+            stack.push_async_callback(cancelled, asyncio.create_task(_repeat_once_it_fits(job, runtime, schema)))
         yield
+
+
+async def _schema_fits(runtime: Runtime) -> None:
+    """Wait for `broker migrate`: new code may be started before it, and is then unready instead of failing."""
+    told = None
+    while True:
+        try:
+            async with runtime.database.reading() as connection:
+                fit = (await connection.run_sync(stored_schema)).fit(known_revisions())
+        except AppError:
+            fit = None
+        if fit is not None and fit.serves:
+            return
+        if fit is not told and fit is not None:
+            logger.warning("jobs_wait_for_schema", schema=fit.value)
+        told = fit
+        await asyncio.sleep(_PAUSE_AFTER_FAILURE_SECONDS)
+
+
+async def _repeat_once_it_fits(job: Job, runtime: Runtime, schema: asyncio.Task[None]) -> None:
+    await asyncio.shield(schema)
+    await repeat(job, runtime)
 
 
 async def repeat(job: Job, runtime: Runtime) -> None:

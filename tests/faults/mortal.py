@@ -15,7 +15,7 @@ from typing import Any
 
 import uvicorn
 
-from app.jobs import repeat
+from app.jobs import _repeat_once_it_fits
 from app.logs import configure_logs
 from app.main import create_app
 from app.runtime import Externals
@@ -70,7 +70,7 @@ def is_counted(coroutine: Any, scope: str) -> bool:
     name = getattr(coroutine, "__qualname__", "")
     if scope == "request":
         return name.endswith("run_asgi")
-    if getattr(coroutine, "cr_code", None) is repeat.__code__:
+    if getattr(coroutine, "cr_code", None) is _repeat_once_it_fits.__code__:
         return bool(coroutine.cr_frame.f_locals["job"].name == scope)
     return scope == "refresh" and name.endswith("refresh_gated")
 

@@ -16,7 +16,7 @@ from alembic import command
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from app.db.engine import engine_url
-from app.db.schema_version import alembic_config
+from app.db.schema_version import alembic_config, schema_compatibility
 from app.db.tables import metadata
 
 _LOCAL_POSTGRESQL = ("127.0.0.1", 5432)
@@ -130,7 +130,8 @@ class PostgresqlDatabases:
         ended = (
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name AND pid <> pg_backend_pid()"
         )
-        emptied = [f'DELETE FROM "{table.name}"' for table in reversed(metadata.sorted_tables)]  # noqa: S608  our own names
+        tables = [table for table in reversed(metadata.sorted_tables) if table is not schema_compatibility]
+        emptied = [f'DELETE FROM "{table.name}"' for table in tables]  # noqa: S608  our own names
         self._run(ended, *emptied, url=url, name=name)
         self._free.append(url)
 
