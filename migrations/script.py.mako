@@ -9,7 +9,7 @@ from alembic import op
 ${imports if imports else ""}
 revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
-# The oldest revision whose code still works on the schema that this leaves behind. Expand first, contract a release later.
+# Whose code still works on the schema that this leaves behind. Expand first, contract a release later.
 oldest_compatible = ${repr(down_revision)}
 
 

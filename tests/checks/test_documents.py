@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from app.linked_accounts.changes import Kind
 from tests.checks.pages import PAGES, ROOT
 
 _LINK = re.compile(r"\]\((?!https?://|mailto:|#)([^)#\s]+)")
@@ -51,6 +52,12 @@ def test_every_path_that_a_document_names_exists() -> None:
         if not path.startswith(_BUILT) and not list(ROOT.glob(path.rstrip("/")))
     ]
     assert gone == []
+
+
+def test_every_kind_of_event_stands_in_the_feeds_table() -> None:
+    behaviour = (ROOT / "docs/behaviour.md").read_text(encoding="utf-8")
+    rows = "\n".join(line.split("|")[1] for line in behaviour.splitlines() if line.startswith("| `account."))
+    assert [kind.value for kind in Kind if kind is not Kind.HINT and f"`{kind.value}`" not in rows] == []
 
 
 def test_every_command_the_readme_names_exists() -> None:
