@@ -23,7 +23,7 @@ def account_meta(account: Account) -> dict[str, object]:
     return {
         "provider": account.provider,
         "category": connector.category if connector else "stackone",
-        "models": dict(connector.models) if connector else {},
+        "models": {model: {"list": True} for model in connector.models} if connector else {},
     }
 
 

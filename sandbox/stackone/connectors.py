@@ -1,56 +1,36 @@
-"""The connectors that the sandbox's project has enabled, and the fields that their forms ask for."""
+"""The auth configs of the sandbox's project: the connectors, and the fields that their forms ask for."""
 
 import base64
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import replace
+from typing import Any, Literal
 
-FieldType = Literal["text", "password", "number", "select", "text_area"]
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+_MADE_AT = "2026-01-05T08:00:00.000Z"
 
 
-@dataclass(frozen=True, kw_only=True)
-class FormField:
-    """One input of a connector's form."""
+class FormField(BaseModel):
+    """One input of a connector's form, under the Hub's names."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     key: str
     label: str
-    type: FieldType = "text"
+    type: Literal["text", "password", "number", "select", "text_area"] = "text"
     required: bool = True
     secret: bool = False
-    placeholder: str = ""
-    tooltip: str = ""
-    options: tuple[tuple[str, str], ...] = ()
-    pattern: str | None = None
-    pattern_error: str = ""
+    readOnly: bool = False  # noqa: N815 - the Hub's name
+    placeholder: str | None = None
+    options: list[dict[str, str]] | None = None
+    validation: dict[str, str] | None = None
     # The Hub evaluates no conditions: whether a field is shown is decided here, by the session's type.
-    only_for: Literal["production", "test"] | None = None
-
-    def to_json(self, value: str | None = None) -> dict[str, object]:
-        """Write the field out as the Hub reads it."""
-        written: dict[str, object] = {
-            "key": self.key,
-            "label": self.label,
-            "type": self.type,
-            "required": self.required,
-            "secret": self.secret,
-            "readOnly": False,
-        }
-        if self.placeholder:
-            written["placeholder"] = self.placeholder
-        if self.tooltip:
-            written["tooltip"] = self.tooltip
-        if self.options:
-            written["options"] = [{"value": option, "label": label} for option, label in self.options]
-        if self.pattern is not None:
-            written["validation"] = {"type": "html-pattern", "pattern": self.pattern, "error": self.pattern_error}
-        if value is not None:
-            written["value"] = value
-        return written
+    only_for: Literal["production", "test"] | None = Field(default=None, exclude=True)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Connector:
-    """One enabled integration of the project."""
+    """One auth config of the project: a provider's connector, and how its accounts are connected."""
 
     integration_id: str
     provider: str
@@ -58,22 +38,22 @@ class Connector:
     category: str
     colour: str
     fields: tuple[FormField, ...] = ()
-    oauth: bool = False
-    client_credentials: bool = False
+    grant_type: Literal["authorization_code", "client_credentials"] | None = None
     active: bool = True
+    default: bool = True
     version: str = "1.0.0"
     environment: str = "production"
-    models: Mapping[str, object] = field(default_factory=dict)
+    models: tuple[str, ...] = ()
 
     @property
     def uses_popup(self) -> bool:
         """Tell whether linking goes through the provider's own page."""
-        return self.oauth and not self.client_credentials
+        return self.grant_type == "authorization_code"
 
     @property
     def authentication_key(self) -> str:
         """Return the key of the connector's way to authenticate."""
-        return "oauth2" if self.oauth else "custom"
+        return "oauth2" if self.grant_type else "custom"
 
     @property
     def logo(self) -> str:
@@ -85,96 +65,136 @@ class Connector:
         )
         return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
 
+    def for_the_hub(self) -> dict[str, object]:
+        """Write the row of GET /hub/connectors."""
+        return {
+            "active": self.active,
+            "name": self.name,
+            "provider": self.provider,
+            "type": self.category,
+            "version": self.version,
+            "authentication_config_key": self.authentication_key,
+            "environment": self.environment,
+            "integration_id": self.integration_id,
+            "logo_url": self.logo,
+        }
 
-_EMPLOYEE_MODELS = {"employees": {"list": True, "get": True}, "time_off": {"list": True}}
+    def for_the_backend(self) -> dict[str, object]:
+        """Write the row of GET /auth_configs."""
+        return {
+            "id": self.integration_id,
+            "name": self.integration_id.replace("_", " "),
+            "connector_key": self.provider,
+            "connector_label": self.name,
+            "connector_version": self.version,
+            "connector_pinned_version": None,
+            "connector_owner": "stackone",
+            "logo_url": self.logo,
+            "categories": [self.category],
+            "active": self.active,
+            "default": self.default,
+            "release_stage": "ga",
+            "environment": self.environment,
+            "authentication_config_key": self.authentication_key,
+            "authentication_config_label": "OAuth 2.0" if self.grant_type else "Credentials",
+            "created_at": _MADE_AT,
+            "updated_at": _MADE_AT,
+        }
 
-BAMBOOHR = Connector(
+
+def _secret(key: str, label: str, **more: Any) -> FormField:
+    return FormField(key=key, label=label, type="password", secret=True, **more)
+
+
+_BAMBOOHR = Connector(
     integration_id="bamboohr_profile",
     provider="bamboohr",
     name="BambooHR",
     category="hris",
     colour="#5a9a1f",
-    models=_EMPLOYEE_MODELS,
+    models=("employees", "time_off"),
     fields=(
         FormField(
             key="subdomain",
             label="Subdomain",
             placeholder="your-company",
-            pattern="^[a-z0-9][a-z0-9-]*$",
-            pattern_error="Only lower-case letters, digits and dashes",
+            validation={
+                "type": "html-pattern",
+                "pattern": "^[a-z0-9][a-z0-9-]*$",
+                "error": "Only lower-case letters, digits and dashes",
+            },
         ),
-        FormField(
-            key="api_key",
-            label="API key",
-            type="password",
-            secret=True,
-            placeholder="wrong = refused, broken = linked with an error",
-        ),
+        _secret("api_key", "API key", placeholder="wrong = refused, broken = linked with an error"),
         FormField(
             key="region",
             label="Region",
             type="select",
-            options=(("eu", "Europe"), ("us", "United States")),
+            options=[{"value": "eu", "label": "Europe"}, {"value": "us", "label": "United States"}],
         ),
         FormField(key="note", label="Note", type="text_area", required=False),
         FormField(key="trial_code", label="Trial code", required=False, only_for="test"),
     ),
 )
 
-WORKDAY = Connector(
+_WORKDAY = Connector(
     integration_id="workday_profile",
     provider="workday",
     name="Workday",
     category="hris",
     colour="#0b6cb7",
-    models=_EMPLOYEE_MODELS,
+    models=("employees", "time_off"),
     fields=(
         FormField(key="tenant", label="Tenant"),
         FormField(key="username", label="Integration user"),
-        FormField(key="password", label="Password", type="password", secret=True),
+        _secret("password", "Password"),
     ),
 )
 
-SALESFORCE = Connector(
+_SALESFORCE = Connector(
     integration_id="salesforce_profile",
     provider="salesforce",
     name="Salesforce",
     category="crm",
     colour="#1b96d6",
-    oauth=True,
-    models={"contacts": {"list": True, "get": True}},
+    grant_type="authorization_code",
+    models=("contacts",),
     fields=(FormField(key="my_domain", label="My Domain", required=False, placeholder="optional"),),
 )
 
-SAP_SUCCESSFACTORS = Connector(
+_SAP_SUCCESSFACTORS = Connector(
     integration_id="sap_successfactors_profile",
     provider="sap_successfactors",
     name="SAP SuccessFactors",
     category="hris",
     colour="#0a6ed1",
-    oauth=True,
-    client_credentials=True,
-    models=_EMPLOYEE_MODELS,
+    grant_type="client_credentials",
+    models=("employees", "time_off"),
     fields=(
         FormField(key="company_id", label="Company id"),
         FormField(key="client_id", label="Client id"),
-        FormField(key="client_secret", label="Client secret", type="password", secret=True),
+        _secret("client_secret", "Client secret"),
     ),
 )
 
-GREENHOUSE = Connector(
+_GREENHOUSE = Connector(
     integration_id="greenhouse_profile",
     provider="greenhouse",
     name="Greenhouse",
     category="ats",
     colour="#24a47f",
     active=False,
-    models={"candidates": {"list": True}},
+    models=("candidates",),
 )
 
-CONNECTORS: tuple[Connector, ...] = (BAMBOOHR, WORKDAY, SALESFORCE, SAP_SUCCESSFACTORS, GREENHOUSE)
+CONNECTORS: tuple[Connector, ...] = (_BAMBOOHR, _WORKDAY, _SALESFORCE, _SAP_SUCCESSFACTORS, _GREENHOUSE)
+# Of the same providers, and used only by a session that names them.
+FURTHER_PROFILES: tuple[Connector, ...] = (
+    replace(_BAMBOOHR, integration_id="bamboohr_second_profile", default=False),
+    replace(_WORKDAY, integration_id="workday_retired_profile", default=False, active=False),
+    replace(_SALESFORCE, integration_id="salesforce_test_profile", default=False, environment="sandbox"),
+)
 
 
 def connector_for(provider: str) -> Connector | None:
-    """Return the project's connector for a provider."""
+    """Return the default connector of a provider."""
     return next((connector for connector in CONNECTORS if connector.provider == provider), None)

@@ -38,15 +38,15 @@ def connector_config(connector: Connector, session_type: str) -> dict[str, objec
     config: dict[str, object] = {
         "key": connector.authentication_key,
         "name": connector.name,
-        "type": "oauth2" if connector.oauth else "custom",
-        "configFields": [item.to_json() for item in fields_for(connector, session_type)],
+        "type": connector.authentication_key,
+        "configFields": [item.model_dump(exclude_none=True) for item in fields_for(connector, session_type)],
         "configNotices": [],
         "assets": {"icon": connector.logo},
         "support": {},
     }
-    if connector.oauth:
-        config["grantType"] = "client_credentials" if connector.client_credentials else "authorization_code"
-    return {"config": config, "hub_settings": {"configured_webhook_events": [], "project_settings": {}}}
+    if connector.grant_type is not None:
+        config["grantType"] = connector.grant_type
+    return {"config": config, "hub_settings": {"configured_webhook_events": {}, "project_settings": {}}}
 
 
 def submit(
@@ -83,7 +83,7 @@ def _check(item: FormField, value: object) -> None:
         return
     if not isinstance(value, str | int | float):
         raise ApiError(400, f"{item.label} must be text")
-    if item.options and value not in {option for option, _label in item.options}:
+    if item.options and value not in [option["value"] for option in item.options]:
         raise ApiError(400, f"{item.label} is not one of the choices")
-    if item.pattern is not None and re.fullmatch(item.pattern, str(value)) is None:
-        raise ApiError(400, item.pattern_error)
+    if item.validation and re.fullmatch(item.validation["pattern"], str(value)) is None:
+        raise ApiError(400, item.validation["error"])

@@ -38,7 +38,7 @@ async def settings(session: HubSession, project: TheProject) -> JSONResponse:
 @router.get("/connectors")
 async def list_connectors(session: HubSession, project: TheProject, provider: str | None = None) -> JSONResponse:
     """List what the picker may show."""
-    integrations = [_listed(connector) for connector in project.connectors_for(session, provider)]
+    integrations = [connector.for_the_hub() for connector in project.connectors_for(session, provider)]
     return JSONResponse({"integrations": integrations, "external_trigger_token": session.external_trigger_token})
 
 
@@ -52,7 +52,7 @@ async def get_connector(integration_id: str, session: HubSession, project: ThePr
 async def get_account(account_id: str, session: HubSession, project: TheProject) -> JSONResponse:
     """Show an account to the form that edits it, secrets redacted."""
     account = _editable(project, session, account_id)
-    connector = _connector_of(account)
+    connector = _connector_of(project, account)
     return JSONResponse(
         {
             "secureId": account.id,
@@ -81,7 +81,7 @@ async def submit_form(body: _Form, session: HubSession, project: TheProject) -> 
 async def submit_edit(account_id: str, body: _Form, session: HubSession, project: TheProject) -> JSONResponse:
     """Save an edited form. Its integration_id is ignored: the Hub sends the first one of the provider."""
     account = _editable(project, session, account_id)
-    account = link_submitted(project, session, _connector_of(account), body.credentials, account_id=account.id)
+    account = link_submitted(project, session, _connector_of(project, account), body.credentials, account_id=account.id)
     return JSONResponse({"id": account.id, "provider": account.provider})
 
 
@@ -106,20 +106,6 @@ async def cancel_attempt(attempt_id: str, session: HubSession, project: TheProje
     return Response(status_code=204)
 
 
-def _listed(connector: Connector) -> dict[str, object]:
-    return {
-        "active": connector.active,
-        "name": connector.name,
-        "provider": connector.provider,
-        "type": connector.category,
-        "version": connector.version,
-        "authentication_config_key": connector.authentication_key,
-        "environment": connector.environment,
-        "integration_id": connector.integration_id,
-        "logo_url": connector.logo,
-    }
-
-
 def _editable(project: Project, session: ConnectSession, account_id: str) -> Account:
     # A session may edit its own owner's accounts, and only the one it names if it names one.
     account = project.accounts.get(account_id)
@@ -128,8 +114,8 @@ def _editable(project: Project, session: ConnectSession, account_id: str) -> Acc
     return account
 
 
-def _connector_of(account: Account) -> Connector:
-    connector = connector_for(account.provider)
+def _connector_of(project: Project, account: Account) -> Connector:
+    connector = project.auth_configs.get(account.connector_profile_id or "") or connector_for(account.provider)
     if connector is None:
         raise ApiError(404, "No connector for this account")
     return connector

@@ -1,4 +1,4 @@
-"""One StackOne project, in memory: everything that the emulator knows, in one object that tests can hold."""
+"""One StackOne project, in memory: the whole state of the emulator in one object."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from sandbox.recording import RequestHook, RequestLog
 from sandbox.stackone.account_json import event_payload
 from sandbox.stackone.accounts import Account, AccountEvent, Accounts
 from sandbox.stackone.attempts import Attempts
-from sandbox.stackone.connectors import CONNECTORS, Connector
+from sandbox.stackone.connectors import CONNECTORS, FURTHER_PROFILES, Connector
 from sandbox.stackone.gate import ApiKey, Limits
 from sandbox.stackone.listing import Listing
 from sandbox.stackone.sessions import ConnectSession, Sessions
@@ -20,7 +20,7 @@ from sandbox.stackone.webhooks import Deliverer, DeliverySettings
 
 @dataclass(frozen=True, kw_only=True)
 class StackOneConfig:
-    """What somebody who signs up with StackOne would set, plus the sandbox's own key."""
+    """What a customer of StackOne would set, plus the sandbox's own key."""
 
     api_key: str
     webhook_secret: str
@@ -52,6 +52,7 @@ class Project:
         self.api_key = ApiKey(config.api_key)
         self.limits = Limits(clock)
         self.listing = Listing()
+        self.auth_configs = _auth_configs()
         self.sessions = Sessions(clock)
         self.attempts = Attempts(clock)
         self.accounts = Accounts(Ticker(clock), self._announce)
@@ -64,10 +65,11 @@ class Project:
         )
 
     def reset(self) -> None:
-        """Go back to the moment of the start, without telling anybody."""
+        """Go back to the state of the start; no event is sent."""
         self.api_key = ApiKey(self.config.api_key)
         self.limits = Limits(self.clock)
         self.listing = Listing()
+        self.auth_configs = _auth_configs()
         self.sessions.clear()
         self.attempts.clear()
         self.accounts.clear()
@@ -87,14 +89,19 @@ class Project:
         """Return the connectors that a session may open, inactive ones included."""
         edited = self.accounts.find(session.account_id) if session.account_id else None
         providers = {wanted for wanted in (provider, session.provider, edited and edited.provider) if wanted}
+        profile = session.connector_profile_id
         return [
             connector
-            for connector in CONNECTORS
+            for connector in self.auth_configs.values()
             if all(connector.provider == wanted for wanted in providers)
             and (not session.categories or connector.category in session.categories)
-            and session.connector_profile_id in (None, connector.integration_id)
+            and (connector.default if profile is None else connector.integration_id == profile)
         ]
 
     def _announce(self, event: AccountEvent, account: Account) -> None:
         payload = event_payload(event, account, self.config.project_id, with_owner=self.webhooks.settings.with_owner)
         self.webhooks.emit(payload)
+
+
+def _auth_configs() -> dict[str, Connector]:
+    return {connector.integration_id: connector for connector in (*CONNECTORS, *FURTHER_PROFILES)}
