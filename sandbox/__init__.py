@@ -1,1 +1,1 @@
-"""The neighbours of the broker, offline: StackOne, an identity provider, a page server, and `broker-demo`."""
+"""The externals of the broker, offline: StackOne, an identity provider, a page server, and `broker-demo`."""

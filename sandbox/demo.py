@@ -82,7 +82,7 @@ async def _until_stopped(options: DemoOptions) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, running.cancel)
-    # Being asked to stop is how this ends when all is well.
+    # A demo that is stopped has not failed.
     (outcome,) = await asyncio.gather(running, return_exceptions=True)
     if isinstance(outcome, Exception):
         raise outcome

@@ -18,7 +18,7 @@ _INHERITED_PREFIXES = ("PYTHON", "COVERAGE_", "VIRTUAL_ENV")
 
 
 def database_url(options: DemoOptions) -> str:
-    """Return the database of the demo: the one asked for, or a file in the state folder."""
+    """Return the database of the demo: the one given, or a file in the state folder."""
     return options.database_url or f"sqlite:///{options.directory / 'broker.db'}"
 
 

@@ -46,7 +46,7 @@ class Ports:
 
 
 def claim_ports(options: DemoOptions) -> Ports:
-    """Bind and choose every port. Raises DemoError for a taken one that was asked for by number."""
+    """Bind and choose every port. Raises DemoError for a taken port that was given by number."""
     with ExitStack() as held:
         claim = _Claim(free=options.free_ports, held=held)
         ports = Ports(

@@ -1,4 +1,4 @@
-"""The state folder: this user's only, and one demo's at a time."""
+"""The state folder: readable by this user only, used by one demo at a time."""
 
 import contextlib
 import fcntl
@@ -20,6 +20,6 @@ def claimed_folder(directory: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            # Two brokers on one SQLite file would each believe to be alone.
+            # A broker on SQLite takes its file for its own.
             raise DemoError(f"Another broker-demo uses {directory}. Stop it, or choose another with --dir.") from error
         yield

@@ -93,7 +93,7 @@ class Attempts:
         return self._aged(mine[-1]) if mine else None
 
     def send_to_provider(self, attempt: Attempt, integration_id: str, form: Mapping[str, object]) -> str:
-        """Remember what the popup asked for, and return the state that the provider must bring back."""
+        """Keep the popup's form, and return the state that the provider must send back."""
         attempt.integration_id = integration_id
         attempt.form = form
         state = secrets.token_urlsafe(24)

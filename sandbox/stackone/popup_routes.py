@@ -40,7 +40,7 @@ async def come_back(provider: str, request: Request, project: TheProject) -> Res
 
 
 @router.get(_CALLBACK_PAGE)
-async def say_goodbye() -> HTMLResponse:
+async def show_the_end() -> HTMLResponse:
     """Stand in for the dashboard's page on which every popup ends."""
     return HTMLResponse(html_page("You can close this window", "<p>The page that opened it knows the outcome.</p>"))
 

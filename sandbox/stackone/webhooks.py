@@ -41,7 +41,7 @@ class DeliverySettings:
     with_owner: bool = True
     retry_delays: tuple[float, ...] = (0.5, 1, 2, 4, 8)
     timeout: float = 5
-    lonely_after: float = 0.5
+    hold_seconds: float = 0.5
 
 
 class Deliverer:
@@ -99,7 +99,9 @@ class Deliverer:
                     delivery = await self._outbox.get()
                     await self._first_try(client, delivery)
             finally:
+                repetitions = list(self._repetitions)
                 self._forget_plans()
+                await asyncio.gather(*repetitions, return_exceptions=True)
 
     async def settle(self, deadline: float, *, push: bool = True) -> bool:
         """Wait until every event has had its last answer; tell whether that happened in time.
@@ -159,7 +161,7 @@ class Deliverer:
         if self._held is None:
             self._held = delivery
             # An event without a successor must not wait for ever.
-            self._later(self.settings.lonely_after, lambda: self._release(delivery))
+            self._later(self.settings.hold_seconds, lambda: self._release(delivery))
             return
         self._outbox.put_nowait(delivery)
         self._release()

@@ -118,7 +118,7 @@ def browser(chromium: Chromium) -> Iterator[Browser]:
 
 @pytest.fixture
 def house(demo_house: House) -> House:
-    """Empty the house: nobody has linked anything, and every neighbour behaves."""
+    """Start over: no account is linked, and no external has a fault."""
     demo_house.empty()
     return demo_house
 

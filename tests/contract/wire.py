@@ -45,7 +45,7 @@ class Exchange:
 
 @dataclass(kw_only=True)
 class Wire:
-    """Everybody who talks to the sandbox, and what was said."""
+    """The emulator, its clients, and what they exchanged."""
 
     project: Project
     clock: SteppingClock

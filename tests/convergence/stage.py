@@ -103,7 +103,7 @@ class Stage:
         await self.crash()
         project = self.world.project
         project.reset()
-        project.webhooks.settings = replace(project.webhooks.settings, retry_delays=(0.01, 0.02), lonely_after=0.02)
+        project.webhooks.settings = replace(project.webhooks.settings, retry_delays=(0.01, 0.02), hold_seconds=0.02)
         self.clock.offset = timedelta(0)
         async with self.world.runtime.database.transaction() as connection:
             for table in reversed(metadata.sorted_tables):

@@ -25,7 +25,7 @@ from tests.sandbox.look import (
 
 
 @pytest.fixture(scope="session")
-async def everybody() -> AsyncIterator[Look]:
+async def shared_look() -> AsyncIterator[Look]:
     """Start the emulator once; `look` puts it back to its beginning before each test."""
     config = StackOneConfig(
         api_key=API_KEY,
@@ -56,19 +56,19 @@ async def everybody() -> AsyncIterator[Look]:
 
 
 @pytest.fixture
-def look(everybody: Look) -> Look:
-    everybody.project.reset()
-    everybody.project.requests.hook = None
-    everybody.clock.now = StandingClock().now
-    for kept in (everybody.receiver.bodies, everybody.receiver.signatures, everybody.receiver.answers):
+def look(shared_look: Look) -> Look:
+    shared_look.project.reset()
+    shared_look.project.requests.hook = None
+    shared_look.clock.now = StandingClock().now
+    for kept in (shared_look.receiver.bodies, shared_look.receiver.signatures, shared_look.receiver.answers):
         kept.clear()
-    return everybody
+    return shared_look
 
 
 @pytest.fixture(scope="session")
-async def on_the_wire(everybody: Look) -> AsyncIterator[str]:
+async def on_the_wire(shared_look: Look) -> AsyncIterator[str]:
     """Serve the same project on a real socket, without a second deliverer."""
-    async with serving(create_stackone(everybody.project), bind(0), lifespan="off") as url:
+    async with serving(create_stackone(shared_look.project), bind(0), lifespan="off") as url:
         yield url
 
 

@@ -1,4 +1,4 @@
-"""What the sandbox's tests hold in their hands: a standing clock, a receiver of webhooks, and clients."""
+"""What the sandbox's tests use: a standing clock, a receiver of webhooks, and clients."""
 
 import json
 from dataclasses import dataclass, field
@@ -65,7 +65,7 @@ class Receiver:
 
 @dataclass(kw_only=True)
 class Look:
-    """The emulator and everybody who talks to it."""
+    """The emulator and shared_look who talks to it."""
 
     project: Project
     clock: StandingClock

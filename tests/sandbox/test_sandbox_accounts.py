@@ -70,7 +70,7 @@ async def test_filters(look: Look) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wish", "pages"),
+    ("body", "pages"),
     [
         ({"first_page": 0}, {"?page=0&page_size=10": (0, 10), "?page=1&page_size=10": (10, 20)}),
         ({"ignore_page": True}, {"?page=1&page_size=10": (0, 10), "?page=2&page_size=10": (0, 10)}),
@@ -81,9 +81,9 @@ async def test_filters(look: Look) -> None:
     ],
 )
 async def test_pages_can_be_cut_differently(
-    look: Look, thirty: list[str], wish: dict[str, Any], pages: dict[str, tuple[int, int]]
+    look: Look, thirty: list[str], body: dict[str, Any], pages: dict[str, tuple[int, int]]
 ) -> None:
-    await look.switch.post("/_sandbox/listing", json=wish)
+    await look.switch.post("/_sandbox/listing", json=body)
     for query, (start, stop) in pages.items():
         assert await ids(look, query) == thirty[start:stop]
     await look.switch.post("/_sandbox/listing", json={})

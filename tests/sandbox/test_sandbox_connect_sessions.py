@@ -29,7 +29,7 @@ async def test_the_answer_has_every_documented_field_and_no_expiry(look: Look) -
 
 
 async def test_everything_documented_may_be_sent_and_comes_back(look: Look) -> None:
-    wish = {
+    sent = {
         "origin_username": "ivy@one.example",
         "provider": "bamboohr",
         "categories": ["hris", "hris-legacy"],
@@ -43,9 +43,9 @@ async def test_everything_documented_may_be_sent_and_comes_back(look: Look) -> N
         "relink": True,
         "scopes": True,
     }
-    session = await look.mint(**wish)
+    session = await look.mint(**sent)
     for name in ("origin_username", "provider", "categories", "metadata", "label", "type", "connector_profile_id"):
-        assert session[name] == wish[name]
+        assert session[name] == sent[name]
     assert session["integration_id"] == "bamboohr_profile"
 
 

@@ -1,4 +1,4 @@
-"""Misbehaviour on request, over real sockets where it is the socket that misbehaves."""
+"""Faults on request; those of the connection over real sockets."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -13,8 +13,8 @@ from tests.sandbox.look import Look
 pytestmark = pytest.mark.anyio
 
 
-async def fault(look: Look, **wish: object) -> None:
-    answer = await look.switch.post("/_sandbox/faults", json=wish)
+async def fault(look: Look, **fields: object) -> None:
+    answer = await look.switch.post("/_sandbox/faults", json=fields)
     assert answer.status_code == 201, answer.text
 
 
@@ -102,10 +102,10 @@ async def test_the_hub_can_read_a_fault(look: Look) -> None:
 
 
 @pytest.mark.parametrize(
-    "wish", [{"status": 99}, {"status": 600}, {"times": 0}, {"delay_ms": -1}, {"hang": "yes"}, {"x": 1}, {"path": 1}]
+    "fields", [{"status": 99}, {"status": 600}, {"times": 0}, {"delay_ms": -1}, {"hang": "yes"}, {"x": 1}, {"path": 1}]
 )
-async def test_senseless_faults_are_400(look: Look, wish: dict[str, Any]) -> None:
-    assert (await look.switch.post("/_sandbox/faults", json=wish)).status_code == 400
+async def test_senseless_faults_are_400(look: Look, fields: dict[str, Any]) -> None:
+    assert (await look.switch.post("/_sandbox/faults", json=fields)).status_code == 400
 
 
 async def test_a_delay_is_only_a_delay(look: Look, wire: httpx2.AsyncClient) -> None:

@@ -29,8 +29,8 @@ def rotating(make_idp: Callable[..., Idp]) -> Idp:
     return make_idp(system_clock)
 
 
-async def token(idp: Idp, user: str = "alice", **wish: object) -> str:
-    answer = await idp.switch.post("/_sandbox/tokens", json={"user": user, **wish})
+async def token(idp: Idp, user: str = "alice", **order: object) -> str:
+    answer = await idp.switch.post("/_sandbox/tokens", json={"user": user, **order})
     assert answer.status_code == 201, answer.text
     return str(answer.json()["token"])
 
@@ -116,7 +116,7 @@ async def test_published_keys_are_bounded(rotating: Idp) -> None:
 
 
 @pytest.mark.parametrize(
-    "wish",
+    "order",
     [
         {},
         {"user": "mallory"},
@@ -125,8 +125,8 @@ async def test_published_keys_are_bounded(rotating: Idp) -> None:
         {"user": "alice", "x": 1},
     ],
 )
-async def test_senseless_tokens_are_400(idp: Idp, wish: dict[str, Any]) -> None:
-    assert (await idp.switch.post("/_sandbox/tokens", json=wish)).status_code == 400
+async def test_senseless_tokens_are_400(idp: Idp, order: dict[str, Any]) -> None:
+    assert (await idp.switch.post("/_sandbox/tokens", json=order)).status_code == 400
 
 
 async def test_switches_need_the_key(idp: Idp) -> None:

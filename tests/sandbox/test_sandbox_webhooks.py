@@ -18,8 +18,8 @@ pytestmark = pytest.mark.anyio
 NODE = shutil.which("node")
 
 
-async def mode(look: Look, **wish: object) -> None:
-    answer = await look.switch.post("/_sandbox/webhooks", json=wish)
+async def mode(look: Look, **changes: object) -> None:
+    answer = await look.switch.post("/_sandbox/webhooks", json=changes)
     assert answer.status_code == 200, answer.text
 
 
@@ -125,7 +125,7 @@ async def test_reordered_events_leave_in_pairs_the_later_first(look: Look) -> No
     assert order == [made[1], made[0], made[3], made[2], made[4]]
 
 
-async def test_a_lonely_event_is_not_held_for_ever(look: Look) -> None:
+async def test_an_event_without_a_successor_is_not_held_for_ever(look: Look) -> None:
     await mode(look, mode="reorder")
     await look.link()
     assert await look.project.webhooks.settle(5, push=False)
@@ -215,9 +215,11 @@ async def test_settle_can_be_waited_for_from_outside(look: Look) -> None:
     assert len(look.receiver.bodies) == 1
 
 
-@pytest.mark.parametrize("wish", [{"mode": "chaos"}, {"delay_ms": -1}, {"secret": ""}, {"url": "file:///x"}, {"x": 1}])
-async def test_senseless_wishes_are_400(look: Look, wish: dict[str, Any]) -> None:
-    assert (await look.switch.post("/_sandbox/webhooks", json=wish)).status_code == 400
+@pytest.mark.parametrize(
+    "changes", [{"mode": "chaos"}, {"delay_ms": -1}, {"secret": ""}, {"url": "file:///x"}, {"x": 1}]
+)
+async def test_senseless_changes_are_400(look: Look, changes: dict[str, Any]) -> None:
+    assert (await look.switch.post("/_sandbox/webhooks", json=changes)).status_code == 400
 
 
 async def test_reset_stops_what_was_under_way(look: Look) -> None:
