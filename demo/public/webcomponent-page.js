@@ -39,13 +39,13 @@ async function broker(path, body, signal) {
   return content;
 }
 
-async function open(wish) {
+async function open(request) {
   opened?.abort();
   const life = (opened = new AbortController());
   at("hub").replaceChildren();
   say("Opening…");
   try {
-    const session = await broker("/v1/connect-sessions", wish, life.signal);
+    const session = await broker("/v1/connect-sessions", request, life.signal);
     const hub = document.createElement("stackone-hub");
     hub.setAttribute("token", session.token);
     hub.setAttribute("base-url", config.stackone);

@@ -1,7 +1,7 @@
 import { useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { AccountRow } from "./AccountRow";
 import { ConnectHub, describe, useLinkedAccounts, useSessionStatus } from "./connect";
-import type { BrokerClient, ConnectWish, LinkedAccount } from "./connect";
+import type { BrokerClient, ConnectRequest, LinkedAccount } from "./connect";
 import { DisconnectDialog } from "./DisconnectDialog";
 import { ProviderIcon } from "./ProviderIcon";
 import { PROVIDERS, providerFor } from "./providers";
@@ -29,7 +29,7 @@ interface News {
 
 export function Integrations({ client, stackone, theme, user, onSignOut }: IntegrationsProps) {
   const { accounts, problem, changed, reload } = useLinkedAccounts(client);
-  const [wish, setWish] = useState<ConnectWish | null>(null);
+  const [request, setRequest] = useState<ConnectRequest | null>(null);
   const [leaving, setLeaving] = useState<LinkedAccount | null>(null);
   const [underWay, setUnderWay] = useState<ReadonlySet<string>>(new Set());
   const [news, setNews] = useState<News | null>(null);
@@ -41,11 +41,11 @@ export function Integrations({ client, stackone, theme, user, onSignOut }: Integ
     if (!isFirst.current) heading.current?.focus();
     isFirst.current = false;
     window.scrollTo(0, 0);
-  }, [wish]);
+  }, [request]);
 
-  const open = useCallback((wanted: ConnectWish) => {
+  const open = useCallback((wanted: ConnectRequest) => {
     setNews(null);
-    setWish(wanted);
+    setRequest(wanted);
   }, []);
 
   const linked = useCallback(
@@ -60,23 +60,23 @@ export function Integrations({ client, stackone, theme, user, onSignOut }: Integ
               accountId: account.account_id,
             },
       );
-      setWish(null);
+      setRequest(null);
       changed();
     },
     [changed],
   );
 
-  if (wish !== null) {
+  if (request !== null) {
     return (
       <section className="connect-view" aria-labelledby="connect-title">
-        <button type="button" className="back" onClick={() => setWish(null)}>
+        <button type="button" className="back" onClick={() => setRequest(null)}>
           <span aria-hidden="true">←</span> All integrations
         </button>
         <h1 id="connect-title" ref={heading} tabIndex={-1}>
-          {titleFor(wish, accounts)}
+          {titleFor(request, accounts)}
         </h1>
         <p className="lead">
-          {wish.account_id
+          {request.account_id
             ? "Sign in again, and the same connection goes on where it stopped."
             : "Your credentials go to the provider through StackOne; this page and its broker never see them."}
         </p>
@@ -84,7 +84,7 @@ export function Integrations({ client, stackone, theme, user, onSignOut }: Integ
           <ConnectHub
             client={client}
             stackone={stackone}
-            wish={wish}
+            request={request}
             theme={theme}
             onLinked={linked}
             onSignedOut={onSignOut}
@@ -194,12 +194,12 @@ function byNeedAndName(one: LinkedAccount, other: LinkedAccount): number {
   );
 }
 
-function titleFor(wish: ConnectWish, accounts: LinkedAccount[] | null): string {
-  if (wish.account_id) {
-    const account = accounts?.find((known) => known.account_id === wish.account_id);
-    return `Reconnect ${providerFor(account?.provider ?? wish.provider ?? "").name}`.trim();
+function titleFor(request: ConnectRequest, accounts: LinkedAccount[] | null): string {
+  if (request.account_id) {
+    const account = accounts?.find((known) => known.account_id === request.account_id);
+    return `Reconnect ${providerFor(account?.provider ?? request.provider ?? "").name}`.trim();
   }
-  return wish.provider ? `Connect ${providerFor(wish.provider).name}` : "Connect a tool";
+  return request.provider ? `Connect ${providerFor(request.provider).name}` : "Connect a tool";
 }
 
 interface ListProblemProps {

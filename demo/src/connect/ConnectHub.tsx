@@ -9,7 +9,7 @@ import {
   type KeyboardEvent,
   type ReactNode,
 } from "react";
-import type { BrokerClient, ConnectWish, LinkedAccount } from "./client";
+import type { BrokerClient, ConnectRequest, LinkedAccount } from "./client";
 import type { ConnectProblem } from "./problems";
 import { watchHubRefusals } from "./refusals";
 import type { Timing } from "./flow";
@@ -24,7 +24,7 @@ export interface ConnectHubProps {
   client: BrokerClient;
   /** Where the Hub calls (StackOne's API) and where its OAuth popup ends (StackOne's dashboard). */
   stackone: { baseUrl: string; appUrl: string };
-  wish: ConnectWish;
+  request: ConnectRequest;
   theme: "light" | "dark";
   /** Called once, with an account that the broker has confirmed. Look at `usable`: credentials may be wrong. */
   onLinked: (account: LinkedAccount) => void;
@@ -39,8 +39,8 @@ export interface ConnectHubProps {
  * Not for a modal `<dialog>`: the Hub opens its lists at the end of `<body>`, which a modal makes inert.
  */
 export function ConnectHub(props: ConnectHubProps) {
-  const { client, stackone, wish, theme, onLinked, onSignedOut, timing } = props;
-  const connect = useConnect({ client, wish, onLinked, ...(timing ? { timing } : {}) });
+  const { client, stackone, request, theme, onLinked, onSignedOut, timing } = props;
+  const connect = useConnect({ client, request, onLinked, ...(timing ? { timing } : {}) });
   const { state, touch, hubWasRefused } = connect;
   const token = state.phase === "open" ? state.session.token : null;
 

@@ -8,7 +8,7 @@ export type ConnectSession = components["schemas"]["SessionToken"];
 export type SessionStatus = components["schemas"]["SessionStatus"];
 export type PolledSession = components["schemas"]["PolledSession"];
 /** What to connect. Whose it will be is not among it: the broker takes that from the user's token. */
-export type ConnectWish = Partial<components["schemas"]["SessionRequest"]>;
+export type ConnectRequest = Partial<components["schemas"]["SessionRequest"]>;
 
 export interface BrokerClientOptions {
   /** The broker's origin, without a slash at the end. */
@@ -30,8 +30,8 @@ export class BrokerClient {
   }
 
   /** Mints a session. Its token opens the Hub once, now: it is never kept for later. */
-  openSession(wish: ConnectWish, signal: AbortSignal): Promise<ConnectSession> {
-    return this.#json("POST", "/v1/connect-sessions", signal, wish);
+  openSession(request: ConnectRequest, signal: AbortSignal): Promise<ConnectSession> {
+    return this.#json("POST", "/v1/connect-sessions", signal, request);
   }
 
   /** Says how a session stands: also one that somebody else completes through an auth link. */

@@ -5,7 +5,7 @@
  * the flow watches the session itself, replaces a dead token, and believes only what the broker confirms.
  */
 
-import type { BrokerClient, ConnectSession, ConnectWish, LinkedAccount, PolledSession, SessionStatus } from "./client";
+import type { BrokerClient, ConnectSession, ConnectRequest, LinkedAccount, PolledSession, SessionStatus } from "./client";
 import { ConnectProblem } from "./problems";
 
 /** Why the user sees a fresh Hub, or should hurry. */
@@ -54,7 +54,7 @@ const REFUSALS_FORGOTTEN_AFTER = 60_000;
 
 export interface FlowOptions {
   client: BrokerClient;
-  wish: ConnectWish;
+  request: ConnectRequest;
   onState: (state: ConnectState) => void;
   /** Called once, and only with what the broker has confirmed. */
   onLinked: (account: LinkedAccount) => void;
@@ -144,7 +144,7 @@ export class ConnectFlow {
     this.#become({ phase: "opening", slow: false });
     this.#callSlow(step, () => this.#become({ phase: "opening", slow: true }));
     void this.#guarded(step, async () => {
-      const session = await this.#options.client.openSession(this.#options.wish, step);
+      const session = await this.#options.client.openSession(this.#options.request, step);
       step.throwIfAborted();
       // Counted from here: by this machine's clock, which may be wrong, the broker's `expires_at` could be any time.
       const endsAt = Date.now() + session.expires_in * 1000;

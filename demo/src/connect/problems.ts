@@ -11,7 +11,7 @@ export type ProblemKind =
   | "conflict" // 409: it changed meanwhile
   | "invalid" // 4xx: this page asked for something impossible
   | "too_many" // 429: wait
-  | "unavailable" // 503: a neighbour is away, wait
+  | "unavailable" // 503: something that the broker needs is unreachable, wait
   | "misconfigured" // 502: the operator has to act
   | "broken" // any other answer
   | "offline" // no answer at all

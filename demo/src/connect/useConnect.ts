@@ -1,10 +1,10 @@
 import { useCallback, useEffect, useRef, useState } from "react";
-import type { BrokerClient, ConnectWish, LinkedAccount } from "./client";
+import type { BrokerClient, ConnectRequest, LinkedAccount } from "./client";
 import { ConnectFlow, type ConnectState, type HubSuccess, type Timing } from "./flow";
 
 export interface UseConnectOptions {
   client: BrokerClient;
-  wish: ConnectWish;
+  request: ConnectRequest;
   onLinked: (account: LinkedAccount) => void;
   timing?: Partial<Timing>;
 }
@@ -19,8 +19,8 @@ export interface Connect {
   hubCrashed: () => void;
 }
 
-/** Owns one token from mount to unmount; a different wish starts over. Use it for a look of your own. */
-export function useConnect({ client, wish, onLinked, timing }: UseConnectOptions): Connect {
+/** Owns one token from mount to unmount; a different request starts over. Use it for a look of your own. */
+export function useConnect({ client, request, onLinked, timing }: UseConnectOptions): Connect {
   const [state, setState] = useState<ConnectState>({ phase: "opening", slow: false });
   const flow = useRef<ConnectFlow | null>(null);
   // The newest callback is called, without a new session for each render.
@@ -28,13 +28,13 @@ export function useConnect({ client, wish, onLinked, timing }: UseConnectOptions
   useEffect(() => {
     linked.current = onLinked;
   });
-  const wishText = JSON.stringify(wish);
+  const requestText = JSON.stringify(request);
   const timingText = JSON.stringify(timing ?? {});
 
   useEffect(() => {
     const started = new ConnectFlow({
       client,
-      wish: JSON.parse(wishText) as ConnectWish,
+      request: JSON.parse(requestText) as ConnectRequest,
       timing: JSON.parse(timingText) as Partial<Timing>,
       onState: setState,
       onLinked: (account) => linked.current(account),
@@ -42,7 +42,7 @@ export function useConnect({ client, wish, onLinked, timing }: UseConnectOptions
     flow.current = started;
     started.start();
     return () => started.stop();
-  }, [client, wishText, timingText]);
+  }, [client, requestText, timingText]);
 
   return {
     state,

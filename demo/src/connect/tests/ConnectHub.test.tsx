@@ -2,7 +2,7 @@ import { act, render, screen } from "@testing-library/react";
 import { userEvent } from "@testing-library/user-event";
 import { StrictMode } from "react";
 import { beforeEach, describe, expect, it, vi } from "vitest";
-import type { ConnectWish } from "../client";
+import type { ConnectRequest } from "../client";
 import { ConnectHub } from "../ConnectHub";
 import { ConnectProblem, type ProblemKind } from "../problems";
 import { watchHubRefusals } from "../refusals";
@@ -51,12 +51,12 @@ beforeEach(() => {
   broker.usual.sessionStatus = () => status();
 });
 
-function page(wish: ConnectWish = {}, theme: "light" | "dark" = "light") {
+function page(request: ConnectRequest = {}, theme: "light" | "dark" = "light") {
   return (
     <ConnectHub
       client={broker.client}
       stackone={STACKONE}
-      wish={wish}
+      request={request}
       theme={theme}
       onLinked={onLinked}
       onSignedOut={onSignedOut}
@@ -174,7 +174,7 @@ describe("ConnectHub", () => {
     expect(await screen.findByRole("alert")).toHaveTextContent("could not be shown");
   });
 
-  it("starts over for another wish, and keeps its session for an equal one", async () => {
+  it("starts over for another request, and keeps its session for an equal one", async () => {
     const view = render(page({ provider: "bamboohr" }));
     await answer("openSession", session());
     view.rerender(page({ provider: "bamboohr" }));

@@ -51,10 +51,10 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
-function begin(wish = {}) {
+function begin(request = {}) {
   flow = new ConnectFlow({
     client: broker.client,
-    wish,
+    request,
     onState: (state) => states.push(state),
     onLinked: (confirmed) => linked.push(confirmed),
   });

@@ -16,7 +16,7 @@ export class ScriptedClient {
   /** Answers at once where the test has nothing to say about a call. */
   readonly usual: Partial<Record<Call["name"], (argument: unknown) => unknown>> = {};
 
-  openSession = (wish: unknown, signal: AbortSignal) => this.#call("openSession", wish, signal);
+  openSession = (request: unknown, signal: AbortSignal) => this.#call("openSession", request, signal);
   sessionStatus = (id: unknown, signal: AbortSignal) => this.#call("sessionStatus", id, signal);
   pollSession = (_id: unknown, token: unknown, signal: AbortSignal) => this.#call("pollSession", token, signal);
   confirm = (id: unknown, signal: AbortSignal) => this.#call("confirm", id, signal);
