@@ -7,8 +7,7 @@ import structlog
 from app.connect_sessions.resolve import forget_sessions, resolve_ended_sessions, resolve_open_sessions
 from app.db.counters import counter_value, raise_counter
 from app.db.leases import Lease, held
-from app.linked_accounts.changes import forget_hints
-from app.linked_accounts.feed import read_feed
+from app.linked_accounts.feed import forget_hints, read_feed
 from app.runtime import Runtime
 
 logger = structlog.get_logger(__name__)

@@ -107,7 +107,7 @@ async def find_linked_account(connection: AsyncConnection, session: Session) -> 
         .where(
             _E.owner_id == session.owner_id,
             _E.position.is_not(None),
-            _E.kind == Kind.LINKED,
+            _E.kind == Kind.LINKED.value,
             _E.at.between(session.created_at, session.expires_at + GRACE),
             linked_accounts.c.owner_id == session.owner_id,
             linked_accounts.c.deleted_at.is_(None),
@@ -134,7 +134,7 @@ async def _edited_account(connection: AsyncConnection, session: Session) -> str 
     """
     hint = sa.exists().where(
         _E.account_id == session.account_id,
-        _E.kind.in_((Kind.HINT, Kind.UPDATED, Kind.RECOVERED)),
+        _E.kind.in_([kind.value for kind in (Kind.HINT, Kind.UPDATED, Kind.RECOVERED)]),
         _E.at.between(session.created_at, session.expires_at + GRACE),
     )
     columns = linked_accounts.c

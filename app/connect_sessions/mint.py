@@ -19,6 +19,7 @@ from app.connect_sessions.quotas import lock_owner, require_room_for_account, re
 from app.db.database import Database
 from app.errors import AppError, FieldError, Forbidden, NotFound, Unprocessable
 from app.linked_accounts import due
+from app.linked_accounts.queries import AccountsQuery
 from app.linked_accounts.store import LinkedAccount, get_for_owner, list_for_owner
 from app.metrics import Metrics
 from app.policy.rules import Channel, Grant, Policy, Request, decide
@@ -180,7 +181,7 @@ class Minter:
                     raise Unprocessable(errors=[error])
                 return [found]
             existing = await list_for_owner(
-                connection, owner.owner_id, providers=[str(wish.provider)], limit=_ACCOUNTS_CONSIDERED
+                connection, owner.owner_id, AccountsQuery(provider=[str(wish.provider)]), limit=_ACCOUNTS_CONSIDERED
             )
         # A second account would be a duplicate: offer the one that needs attention, else the newest.
         now = self.clock.now()

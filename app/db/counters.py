@@ -33,8 +33,7 @@ async def raise_counter(connection: AsyncConnection, counter: str, to: int) -> N
 async def advance(connection: AsyncConnection, counter: str, by: int = 1) -> int:
     """Raise a counter and return its new value, in the caller's transaction.
 
-    The counter's row stays locked until that transaction ends: whoever gets a higher number commits later. This is
-    what makes the change feed gap-free, and why it is the last row a transaction touches.
+    The counter's row stays locked until that transaction ends: whoever gets a higher number commits later.
     """
     statement = upsert(connection, counters, {"name": counter, "value": by})
     result = await connection.execute(

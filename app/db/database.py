@@ -3,9 +3,11 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from typing import Literal
+from typing import Any, Final, Literal
 
+import sqlalchemy as sa
 import structlog
+from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -22,6 +24,20 @@ _OUTAGE_RETRY_AFTER_SECONDS = 2.0
 # and row locks for as long as a neighbour likes); tests ask this at the moment a call arrives upstream.
 transaction_open: ContextVar[bool] = ContextVar("transaction_open", default=False)
 
+_SEALED: Final = "sealed"
+
+
+def seal(connection: AsyncConnection, why: str) -> None:
+    """Refuse every further statement of this transaction: what was done now has to be the last thing in it."""
+    connection.info[_SEALED] = why
+
+
+def _refuse_if_sealed(connection: sa.Connection, *_statement: Any) -> None:
+    why = connection.info.get(_SEALED)
+    if why is not None:
+        message = f"no statement may follow in this transaction: {why}"
+        raise RuntimeError(message)
+
 
 class Database:
     """One engine. Work happens in blocks that can be seen: `transaction()` to write, `reading()` to read."""
@@ -29,6 +45,7 @@ class Database:
     def __init__(self, engine: AsyncEngine) -> None:
         """Take over an engine made by `open_engine`."""
         self.engine = engine
+        event.listen(engine.sync_engine, "before_cursor_execute", _refuse_if_sealed)
         self.dialect: Literal["sqlite", "postgresql"] = "sqlite" if engine.dialect.name == "sqlite" else "postgresql"
         # BEGIN IMMEDIATE takes SQLite's write lock at once: a transaction that reads first and then writes would
         # otherwise lose updates or fail with SQLITE_BUSY_SNAPSHOT, which no busy timeout helps against.
@@ -58,7 +75,12 @@ class Database:
         token = transaction_open.set(True)
         try:
             async with engine.begin() as connection:
-                yield connection
+                # Of the pooled connection, so it outlives the transaction unless it is taken off.
+                info = connection.info
+                try:
+                    yield connection
+                finally:
+                    info.pop(_SEALED, None)
         except (PoolTimeoutError, DBAPIError, OSError) as error:
             if not _is_outage(error):
                 raise

@@ -23,8 +23,8 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.tables import upsert
-from app.linked_accounts.changes import Change, Kind, Source, append_changes
-from app.linked_accounts.store import LinkedAccount, columns, from_row
+from app.linked_accounts.changes import Change, Kind, Source
+from app.linked_accounts.store import LinkedAccount, append_changes, columns, from_row
 from app.linked_accounts.tables import linked_accounts
 from app.metrics import Metrics
 from app.stackone.models import REAUTH_STATUSES, Account
@@ -195,7 +195,7 @@ async def apply_observations(
 ) -> dict[str, Decision]:
     """Apply what StackOne said about some accounts and append what changed to the feed.
 
-    Ends its transaction's work: nothing may be written after it. `swept_in` is the sweep whose listing this is.
+    The transaction may do nothing after it, as after `append_changes`. `swept_in` is the sweep whose listing this is.
     Returns the decision for each account id.
     """
     by_id = {observation.account_id: observation for observation in observations}

@@ -14,11 +14,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.errors import AppError, NotFound
 from app.linked_accounts import due
-from app.linked_accounts.apply import Observation, apply_observations
-from app.linked_accounts.apply import Outcome as Applied
-from app.linked_accounts.changes import Change, Kind, Source, append_changes
+from app.linked_accounts.apply import Observation, Outcome, apply_observations
+from app.linked_accounts.changes import Change, Kind, Source
 from app.linked_accounts.due import DueAccount
-from app.linked_accounts.store import LinkedAccount, columns, from_row, take_read_ticket
+from app.linked_accounts.store import LinkedAccount, append_changes, columns, from_row, take_read_ticket
 from app.linked_accounts.tables import linked_accounts
 from app.runtime import Runtime
 from app.stackone.budget import Priority
@@ -29,7 +28,7 @@ logger = structlog.get_logger(__name__)
 _C = linked_accounts.c
 
 
-class Outcome(Enum):
+class Disconnected(Enum):
     """How far a disconnect came."""
 
     GONE = auto()
@@ -63,9 +62,9 @@ async def disconnect(
         claim_for = timedelta(seconds=runtime.settings.sync.claim_seconds)
         account = await request_disconnect(connection, row, actor=actor, now=now, claim_for=claim_for)
     outcome = await carry_out(runtime, account, priority=priority)
-    if outcome is Outcome.LOST:
+    if outcome is Disconnected.LOST:
         raise NotFound
-    if outcome is Outcome.GONE:
+    if outcome is Disconnected.GONE:
         return None
     async with runtime.database.reading() as connection:
         found = (await connection.execute(sa.select(*columns()).where(_C.account_id == account_id))).one()
@@ -73,13 +72,15 @@ async def disconnect(
     return leaving if leaving.deleted_at is None else None
 
 
-async def carry_out(runtime: Runtime, account: DueAccount, *, priority: Priority = Priority.INTERACTIVE) -> Outcome:
+async def carry_out(
+    runtime: Runtime, account: DueAccount, *, priority: Priority = Priority.INTERACTIVE
+) -> Disconnected:
     """Delete a claimed account at StackOne and bury it."""
     try:
         found = await _delete_upstream(runtime, account, priority)
     except AppError as error:
         await _reschedule(runtime, account, error)
-        return Outcome.RESCHEDULED
+        return Disconnected.RESCHEDULED
     # Drawn after StackOne's answer: every read that may still show the account has a lower ticket and is stale.
     async with runtime.database.transaction() as connection:
         ticket = await take_read_ticket(connection)
@@ -96,12 +97,12 @@ async def carry_out(runtime: Runtime, account: DueAccount, *, priority: Priority
         )
     if found is None:
         logger.info("account_disconnected", account_id=account.account_id, actor=actor)
-        return Outcome.GONE
-    if decisions[account.account_id].outcome is Applied.BEHIND:
+        return Disconnected.GONE
+    if decisions[account.account_id].outcome is Outcome.BEHIND:
         await _reschedule(runtime, account, None)
-        return Outcome.RESCHEDULED
+        return Disconnected.RESCHEDULED
     logger.warning("disconnect_dropped", reason="the account is another owner's now", account_id=account.account_id)
-    return Outcome.LOST
+    return Disconnected.LOST
 
 
 async def _delete_upstream(runtime: Runtime, account: DueAccount, priority: Priority) -> Account | None:
@@ -133,7 +134,7 @@ async def request_disconnect(
 ) -> DueAccount:
     """Mark a locked row to be disconnected, and claim it for the caller if asked to; a repeat is no second event.
 
-    Ends its transaction's work, as `append_changes` does.
+    The transaction may do nothing after it, as after `append_changes`.
     """
     by = row.disconnect_requested_by or actor
     marks = row.refresh_marks + 1

@@ -7,17 +7,18 @@ transaction ends (`append_changes`): when a position can be read, every lower on
 import asyncio
 from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.clock import Clock
-from app.db.database import Database
+from app.identity.caller import Service
+from app.linked_accounts.queries import EventsQuery
 from app.linked_accounts.store import LinkedAccount, get_many_of_any_owner
 from app.linked_accounts.tables import account_events
+from app.runtime import Runtime
 
 _E = account_events.c
 _POLL_SECONDS = 0.5
@@ -36,7 +37,7 @@ class Entry:
     source: str
     actor: str
     changes: dict[str, Any] | None
-    account: LinkedAccount | None
+    account: LinkedAccount | None = None
 
 
 _FIELDS = tuple(_E[name] for name in Entry.__dataclass_fields__ if name != "account")
@@ -57,7 +58,7 @@ async def read_entries(connection: AsyncConnection, positions: Collection[int]) 
     return await _with_accounts(connection, sa.select(*_FIELDS).where(_E.position.in_(positions)).order_by(_E.position))
 
 
-async def _with_accounts(connection: AsyncConnection, query: sa.Select[Any]) -> list[Entry]:
+async def _with_accounts(connection: AsyncConnection, query: sa.Select[*tuple[Any, ...]]) -> list[Entry]:
     rows = (await connection.execute(query)).all()
     accounts = await get_many_of_any_owner(connection, {row.account_id for row in rows}) if rows else {}
     entries = []
@@ -65,34 +66,25 @@ async def _with_accounts(connection: AsyncConnection, query: sa.Select[Any]) -> 
         account = accounts.get(row.account_id)
         # An owner whose account moved on learns that it left, not what became of it.
         shown = account if account is not None and account.owner_id == row.owner_id else None
-        entries.append(Entry(**row._mapping, account=shown))  # noqa: SLF001  public by documentation
+        entries.append(replace(Entry(*row), account=shown))
     return entries
 
 
-async def await_feed(
-    database: Database,
-    clock: Clock,
-    *,
-    after: int,
-    limit: int,
-    wait: float,
-    stopping: asyncio.Event,
-    owner_ids: Collection[str] | None = None,
-) -> list[Entry]:
-    """Read the feed, waiting up to `wait` seconds for a first change; no connection is held while waiting.
+async def read_events(runtime: Runtime, caller: Service, query: EventsQuery) -> list[Entry]:
+    """Read the feed for a service, waiting for a first change as long as it asks; no connection is held meanwhile.
 
-    Ends early where the process is `stopping`: a wait must not hold its end up, and the reader may ask elsewhere.
+    Ends early where the process is stopping: a wait must not hold its end up, and the reader may ask elsewhere.
     """
-    deadline = clock.monotonic() + wait
+    deadline = runtime.clock.monotonic() + query.wait
     while True:
-        async with database.reading() as connection:
-            entries = await read_feed(connection, after=after, limit=limit, owner_ids=owner_ids)
-        left = deadline - clock.monotonic()
-        if entries or left <= 0 or stopping.is_set():
+        async with runtime.database.reading() as connection:
+            entries = await read_feed(connection, after=query.after, limit=query.limit, owner_ids=caller.owner_ids)
+        left = deadline - runtime.clock.monotonic()
+        if entries or left <= 0 or runtime.stopping.is_set():
             return entries
         with suppress(TimeoutError):
             async with asyncio.timeout(min(_POLL_SECONDS, left)):
-                await stopping.wait()
+                await runtime.stopping.wait()
 
 
 async def last_position(connection: AsyncConnection) -> int:
@@ -105,3 +97,10 @@ async def history(connection: AsyncConnection, account_id: str) -> list[dict[str
     fields = (_E.at, _E.kind, _E.source, _E.actor, _E.owner_id, _E.position, _E.changes)
     query = sa.select(*fields).where(_E.account_id == account_id).order_by(_E.id)
     return [dict(row) for row in (await connection.execute(query)).mappings()]
+
+
+async def forget_hints(connection: AsyncConnection, *, before: datetime, limit: int) -> int:
+    """Remove hints that are older than a moment; changes of the feed are kept. Return how many were removed."""
+    old = sa.select(_E.id).where(_E.position.is_(None), _E.at < before).order_by(_E.at).limit(limit)
+    result = await connection.execute(sa.delete(account_events).where(_E.id.in_(old)))
+    return result.rowcount

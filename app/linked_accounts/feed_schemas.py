@@ -1,5 +1,6 @@
 """The JSON of the change feed; pushed changes have the same shape."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Self
 
@@ -36,3 +37,9 @@ class EventPage(BaseModel):
 
     data: list[EventOut]
     next_cursor: str = Field(description="Give it as `after` to go on from here.")
+
+    @classmethod
+    def of(cls, entries: Sequence[Entry], *, after: int) -> Self:
+        """Show what came behind a position."""
+        last = entries[-1].position if entries else after
+        return cls(data=[EventOut.of(entry) for entry in entries], next_cursor=str(last))

@@ -1,17 +1,12 @@
 """The JSON of linked accounts: one shape everywhere (browser, service, feed)."""
 
-import base64
-import binascii
 from datetime import datetime
 from typing import Self
 
 from pydantic import BaseModel, Field
 
-from app.errors import FieldError, Unprocessable
-from app.inputs import storable
-from app.linked_accounts.store import LinkedAccount
-
-_LONGEST_CURSOR = 1024
+from app.linked_accounts.queries import encode_cursor
+from app.linked_accounts.store import LinkedAccount, Page
 
 
 class StatusReasonOut(BaseModel):
@@ -65,33 +60,10 @@ class LinkedAccountPage(BaseModel):
     data: list[LinkedAccountOut]
     next_cursor: str | None
 
-
-def encode_cursor(last_id: str) -> str:
-    """Spell a place in a list; opaque to callers."""
-    return base64.urlsafe_b64encode(last_id.encode()).rstrip(b"=").decode()
-
-
-def decode_cursor(cursor: str) -> str:
-    """Read a cursor back. Raises Unprocessable for anything that is not one of ours.
-
-    It needs no signature: it names a place in a list that is the caller's own, whatever it says.
-    """
-    try:
-        if len(cursor) > _LONGEST_CURSOR or not cursor.isascii():
-            raise ValueError  # noqa: TRY301  one way out for everything that is no cursor
-        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
-        return storable(text)
-    except (ValueError, binascii.Error):
-        raise Unprocessable(
-            errors=[FieldError("query.cursor", "not a cursor of this list; leave it out to start anew")]
-        ) from None
-
-
-def page_of(accounts: list[LinkedAccount], limit: int) -> LinkedAccountPage:
-    """Make a page out of up to limit + 1 accounts."""
-    shown = accounts[:limit]
-    more = len(accounts) > limit
-    return LinkedAccountPage(
-        data=[LinkedAccountOut.of(account) for account in shown],
-        next_cursor=encode_cursor(shown[-1].account_id) if more else None,
-    )
+    @classmethod
+    def of(cls, page: Page) -> Self:
+        """Show a page."""
+        return cls(
+            data=[LinkedAccountOut.of(account) for account in page.accounts],
+            next_cursor=encode_cursor(page.accounts[-1].account_id) if page.has_more else None,
+        )

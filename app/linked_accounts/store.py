@@ -1,18 +1,28 @@
-"""Queries of linked accounts. Those that serve an end user take an owner id; the others say so in their names."""
+"""The rows of linked accounts and of what happened to them, and the verbs that are no more than one query.
+
+What serves an end user takes an owner id; the others say so in their names.
+"""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.counters import advance
-from app.linked_accounts.tables import linked_accounts
+from app.db.database import seal
+from app.errors import NotFound
+from app.identity.caller import EndUser, Service
+from app.linked_accounts.changes import Change, Source
+from app.linked_accounts.queries import AccountsQuery
+from app.linked_accounts.tables import account_events, linked_accounts
+from app.runtime import Runtime
 from app.stackone.models import REAUTH_STATUSES, USABLE_STATUSES
 
-_READS = "account_reads"
+_READS: Final = "account_reads"
+_FEED: Final = "account_events"
 
 _C = linked_accounts.c
 # An account is shown once StackOne itself has vouched for it and until it is gone or asked to go.
@@ -62,9 +72,9 @@ class LinkedAccount:
 _FIELDS = tuple(_C[name] for name in LinkedAccount.__dataclass_fields__)
 
 
-def from_row(row: sa.Row[Any]) -> LinkedAccount:
+def from_row(row: sa.Row[*tuple[Any, ...]]) -> LinkedAccount:
     """Build a LinkedAccount from a row of `columns()`."""
-    return LinkedAccount(**row._mapping)  # noqa: SLF001  public by documentation, in spite of its name
+    return LinkedAccount(*row)
 
 
 def columns() -> Sequence[sa.ColumnElement[Any]]:
@@ -81,23 +91,18 @@ async def take_read_ticket(connection: AsyncConnection) -> int:
 
 
 async def list_for_owner(
-    connection: AsyncConnection,
-    owner_id: str,
-    *,
-    providers: Sequence[str] = (),
-    statuses: Sequence[str] = (),
-    after: str | None = None,
-    limit: int,
+    connection: AsyncConnection, owner_id: str, query: AccountsQuery | None = None, *, limit: int
 ) -> list[LinkedAccount]:
-    """Return up to `limit` accounts of one owner, ordered by account id, beginning after `after`."""
-    query = sa.select(*_FIELDS).where(_C.owner_id == owner_id, _VISIBLE).order_by(_C.account_id).limit(limit)
-    if providers:
-        query = query.where(_C.provider.in_(providers))
-    if statuses:
-        query = query.where(_C.status.in_(statuses))
-    if after is not None:
-        query = query.where(_C.account_id > after)
-    return [from_row(row) for row in await connection.execute(query)]
+    """Return up to `limit` accounts of one owner, in the order of their ids, where the query asks them to begin."""
+    found = sa.select(*_FIELDS).where(_C.owner_id == owner_id, _VISIBLE).order_by(_C.account_id).limit(limit)
+    if query is not None:
+        if query.provider:
+            found = found.where(_C.provider.in_(query.provider))
+        if query.status:
+            found = found.where(_C.status.in_(query.status))
+        if query.cursor is not None:
+            found = found.where(_C.account_id > query.cursor)
+    return [from_row(row) for row in await connection.execute(found)]
 
 
 async def get_for_owner(connection: AsyncConnection, owner_id: str, account_id: str) -> LinkedAccount | None:
@@ -143,3 +148,76 @@ async def find_of_any_owner(connection: AsyncConnection, account_id: str) -> Lin
     """Return whatever the store has of an account, tombstones included. For the command line only."""
     row = (await connection.execute(sa.select(*_FIELDS).where(_C.account_id == account_id))).one_or_none()
     return from_row(row) if row is not None else None
+
+
+async def append_changes(
+    connection: AsyncConnection, changes: Sequence[Change], *, source: Source, actor: str, now: datetime
+) -> None:
+    """Append changes to the feed, in order; the transaction may do nothing after it.
+
+    Positions come from a counter whose row stays locked until commit, so a position becomes visible only after every
+    lower one: a reader that remembers the highest position it saw misses nothing. It also is
+    what every writer waits for: hence the last lock that a transaction takes, which sealing it makes sure of, even
+    where there happens to be no change.
+    """
+    if changes:
+        await _append(connection, changes, source, actor, now)
+    seal(connection, "the change feed has been written")
+
+
+async def _append(
+    connection: AsyncConnection, changes: Sequence[Change], source: Source, actor: str, now: datetime
+) -> None:
+    last = await advance(connection, _FEED, by=len(changes))
+    first = last - len(changes) + 1
+    await connection.execute(
+        sa.insert(account_events),
+        [
+            {
+                "position": first + offset,
+                "account_id": change.account_id,
+                "owner_id": change.owner_id,
+                "provider": change.provider,
+                "kind": change.kind.value,
+                "source": (change.cause[0] if change.cause else source).value,
+                "actor": change.cause[1] if change.cause else actor,
+                "at": now,
+                "changes": dict(change.changes) if change.changes is not None else None,
+            }
+            for offset, change in enumerate(changes)
+        ],
+    )
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page of accounts, and whether there are more behind it."""
+
+    accounts: Sequence[LinkedAccount]
+    has_more: bool
+
+
+async def list_accounts(runtime: Runtime, owner_id: str, query: AccountsQuery) -> Page:
+    """Return a page of an owner's accounts."""
+    async with runtime.database.reading() as connection:
+        accounts = await list_for_owner(connection, owner_id, query, limit=query.limit + 1)
+    return Page(accounts[: query.limit], len(accounts) > query.limit)
+
+
+async def get_own_account(runtime: Runtime, user: EndUser, account_id: str) -> LinkedAccount:
+    """Return an account of the user's owner. Raises NotFound alike for an unknown one and for somebody else's."""
+    async with runtime.database.reading() as connection:
+        account = await get_for_owner(connection, user.owner_id, account_id)
+    if account is None:
+        raise NotFound
+    return account
+
+
+async def get_account(runtime: Runtime, caller: Service, account_id: str) -> LinkedAccount:
+    """Return an account of any owner that the service may act for. Raises NotFound."""
+    async with runtime.database.reading() as connection:
+        account = await get_for_any_owner(connection, account_id)
+    # A key that is limited to some owners learns nothing about others' accounts, not even that they exist.
+    if account is None or (caller.owner_ids is not None and account.owner_id not in caller.owner_ids):
+        raise NotFound
+    return account

@@ -9,8 +9,7 @@ from app.errors import AppError
 from app.linked_accounts import due
 from app.linked_accounts.apply import Observation, Outcome, apply_observations
 from app.linked_accounts.changes import Source
-from app.linked_accounts.disconnect import Outcome as Disconnected
-from app.linked_accounts.disconnect import carry_out
+from app.linked_accounts.disconnect import Disconnected, carry_out
 from app.linked_accounts.due import DueAccount
 from app.linked_accounts.store import count_due_of_all_owners
 from app.runtime import Runtime

@@ -115,11 +115,16 @@ async def test_a_position_that_cannot_be_is_refused(world: World, after: str) ->
     assert answer.status_code == 422
 
 
+async def test_a_query_that_the_feed_does_not_know_is_refused(world: World) -> None:
+    answer = await world.broker.get("/v1/events", headers=world.as_service(), params={"cursor": "3"})
+    assert (answer.status_code, answer.json()["errors"][0]["location"]) == (422, "query.cursor")
+
+
 async def test_no_reader_misses_a_change_among_concurrent_writers(world: World) -> None:
     """A reader that remembers the highest position it saw gets every position, with writers racing to commit."""
     database, clock, metrics = world.runtime.database, world.clock, world.runtime.metrics
 
-    def reading(number: int, step: int) -> Observation:
+    def observed(number: int, step: int) -> Observation:
         now = clock.now()
         account = Account.model_validate(
             {"id": f"acc{number}", "provider": "p", "status": f"s{step}", "owner_id": "o", "updated_at": now}
@@ -129,7 +134,7 @@ async def test_no_reader_misses_a_change_among_concurrent_writers(world: World) 
     async def write(writer: int) -> None:
         for step in range(15):
             async with database.transaction() as connection:
-                observations = [reading(writer * 10 + number, step) for number in range(3)]
+                observations = [observed(writer * 10 + number, step) for number in range(3)]
                 await apply_observations(
                     connection, observations, source=Source.SWEEP, actor="test", now=clock.now(), metrics=metrics
                 )

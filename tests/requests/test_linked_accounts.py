@@ -98,6 +98,15 @@ async def test_a_query_that_makes_no_sense_is_a_422(world: World, query: str) ->
     assert answer.json()["errors"][0]["location"].startswith("query.")
 
 
+@pytest.mark.parametrize("query", ["providers=workday", "owner_id=org_acme", "Limit=3"])
+async def test_a_filter_that_does_not_exist_is_a_422(world: World, query: str) -> None:
+    name = query.partition("=")[0]
+    own = await world.broker.get(f"/v1/linked-accounts?{query}", headers=world.as_user("alice"))
+    service = await world.broker.get(f"/v1/owners/org_acme/linked-accounts?{query}", headers=world.as_service())
+    for answer in (own, service):
+        assert (answer.status_code, answer.json()["errors"][0]["location"]) == (422, f"query.{name}")
+
+
 async def test_a_limited_key_learns_nothing_of_other_owners(world: World) -> None:
     account_id = await world.link("alice")
     await listed(world, account_id)

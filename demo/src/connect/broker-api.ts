@@ -738,9 +738,9 @@ export interface operations {
         parameters: {
             query?: {
                 /** @description Only these providers. */
-                provider?: string[] | null;
+                provider?: string[];
                 /** @description Only these statuses. */
-                status?: string[] | null;
+                status?: string[];
                 /** @description next_cursor of the page before. */
                 cursor?: string | null;
                 /** @description Accounts per page. */
