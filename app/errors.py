@@ -10,7 +10,7 @@ AppError
     Unprocessable           422  well-formed, but a value is not acceptable
     TooManyRequests         429  come back after `retry_after` seconds
     UpstreamRejected        502  StackOne refused something that we should not have sent
-    Unavailable             503  a neighbour is away; come back after `retry_after` seconds
+    Unavailable             503  an external is away; come back after `retry_after` seconds
 """
 
 from collections.abc import Sequence
@@ -137,7 +137,7 @@ class UpstreamRejected(AppError):
 
 
 class Unavailable(AppError):
-    """A neighbour (StackOne, the database, the identity provider) is away or too slow."""
+    """An external (StackOne, the database, the identity provider) is away or too slow."""
 
     status = 503
     code = "unavailable"

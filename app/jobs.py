@@ -1,4 +1,4 @@
-"""Everything that runs beside the requests of a process: what, how often, and whether one replica at a time does it."""
+"""Everything that runs beside the requests of a process: what, how often, and what only one replica at a time does."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -52,7 +52,7 @@ def jobs(runtime: Runtime, sender: Sender) -> Sequence[Job]:
     )
 
 
-# What housekeeping consists of, in this order. Each does its work in batches and checks the lease in each of them.
+# What housekeeping does, in this order. Each works in batches and checks the lease in each of them.
 HOUSEKEEPING: Sequence[Callable[[Runtime, Lease], Awaitable[None]]] = (
     resolve_sessions,
     forget_old,
@@ -61,7 +61,7 @@ HOUSEKEEPING: Sequence[Callable[[Runtime, Lease], Awaitable[None]]] = (
 
 
 async def keep_house(runtime: Runtime) -> int:
-    """Do what has to happen although nobody asks, under a lease; return 0, or -1 if another replica is at it."""
+    """Do one round of housekeeping under a lease; return 0, or -1 if another replica holds the lease."""
     async with holding(runtime.database, _LEASE, runtime.new_id("hk"), seconds=_LEASE_SECONDS) as lease:
         if lease is None:
             return -1
@@ -106,10 +106,10 @@ async def _repeat_once_it_fits(job: Job, runtime: Runtime, schema: asyncio.Task[
 
 
 async def repeat(job: Job, runtime: Runtime) -> None:
-    """Repeat a job for ever: a database that was away for a minute must not stop it for good."""
+    """Repeat a job until it is cancelled: a database that was away for a minute must not stop it for good."""
     while True:
         if job.wake is not None:
-            # Before the round: whoever asks for work while it runs gets another one.
+            # Before the round: work that is requested while it runs gets a round of its own.
             job.wake.clear()
         try:
             done = await job.round(runtime)

@@ -1,7 +1,7 @@
-"""How often anyone may call: hits counted in a sliding window, in this process or, for all replicas, in Redis.
+"""Rate limits: hits counted in a sliding window, in this process or, for all replicas together, in Redis.
 
-While Redis is away each process counts for itself and asks Redis again every second: limits may then be as many times
-too wide as there are replicas, but they are never off.
+While Redis is away each process counts for itself and asks Redis again every second: the limits are then multiplied by
+the number of replicas, but never off.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from enum import StrEnum
+from enum import Enum
 from typing import Any, TypeVar
 
 import structlog
@@ -34,7 +34,7 @@ _SWEEP_STRIDE = 1000
 Answer = TypeVar("Answer")
 
 
-class Rate(StrEnum):
+class Rate(Enum):
     """What is limited; each name is the setting (BROKER_LIMITS__...) that says how often."""
 
     MINT_PER_USER = "mint_per_user"
@@ -46,21 +46,21 @@ class Rate(StrEnum):
 
 
 class SharedCounts:
-    """Counts in Redis. After a failure it is left alone for a second, and then one caller tries it for all."""
+    """Counts in Redis. After a failure nobody asks it for a second, and then one caller tries it for all."""
 
     def __init__(self, storage: RedisStorage, *, timeout: float, clock: Clock, metrics: Metrics) -> None:
-        """Ask nothing yet; `timeout` is how many seconds one question may take."""
+        """`timeout` is how many seconds one question may take."""
         self.storage = storage
         self._timeout = timeout
         self._clock = clock
         self._metrics = metrics
         self._is_away = False
         self._ask_again_at = 0.0
-        # A burst must not open a connection for each of its requests: that takes longer than their turn would.
+        # A burst must not open a connection for each of its requests: that takes longer than waiting for one.
         self._turn = asyncio.Semaphore(_REDIS_CONNECTIONS)
 
     async def ask(self, question: Callable[[RedisStorage], Awaitable[Answer]]) -> Answer | None:
-        """Return Redis' answer, or None while it is away and the process has to count by itself."""
+        """Return the answer of Redis, or None while it is away and the process has to count by itself."""
         async with self._turn:
             if not self._may_ask():
                 return None
@@ -101,20 +101,20 @@ class Limiter:
     ) -> None:
         """Count in `shared` if there is one, and in `local` whenever that does not answer."""
         self.shared = shared
-        self._items = {rate: parse(getattr(settings, rate)) for rate in Rate}
+        self._items = {rate: parse(getattr(settings, rate.value)) for rate in Rate}
         self._local = SlidingWindowCounterRateLimiter(local)
         self._redis = SlidingWindowCounterRateLimiter(shared.storage) if shared else None
         self._metrics = metrics
 
     async def take(self, rate: Rate, *who: str) -> None:
         """Count one hit by `who`. Raises TooManyRequests, and counts nothing, if that is over the limit."""
-        item, key = self._items[rate], key_of(rate, *who)
+        item, key = self._items[rate], key_of(rate.value, *who)
         if not await self._decide(lambda window: window.hit(item, key)):
             raise await self._refusal(rate, item, key)
 
     async def require_room(self, rate: Rate, *who: str) -> None:
         """Count nothing. Raises TooManyRequests if a hit by `who` would be over the limit."""
-        item, key = self._items[rate], key_of(rate, *who)
+        item, key = self._items[rate], key_of(rate.value, *who)
         if not await self._decide(lambda window: window.test(item, key)):
             raise await self._refusal(rate, item, key)
 
@@ -127,11 +127,11 @@ class Limiter:
         return await question(self._local)
 
     async def _refusal(self, rate: Rate, item: RateLimitItem, key: str) -> TooManyRequests:
-        self._metrics.limit_refusals.labels(rate).inc()
+        self._metrics.limit_refusals.labels(rate.value).inc()
         stats = await self._decide(lambda window: window.get_window_stats(item, key))
         # The library computes the moment from the machine's own clock, so the wait is computed with that too.
         wait = min(max(stats.reset_time - time.time(), 1.0), float(item.get_expiry()))
-        return TooManyRequests(f"the limit {rate} is {item}", retry_after=wait)
+        return TooManyRequests(f"the limit {rate.value} is {item}", retry_after=wait)
 
 
 def key_of(*parts: str) -> str:
@@ -141,9 +141,9 @@ def key_of(*parts: str) -> str:
 
 @asynccontextmanager
 async def open_limiter(settings: LimitSettings, *, clock: Clock, metrics: Metrics) -> AsyncIterator[Limiter]:
-    """Put a Limiter together; Redis, if it is configured, is first asked when something is counted."""
+    """Make a Limiter; Redis, if it is configured, is first asked when something is counted."""
     local = MemoryStorage()
-    # The library looks through all keys on every hit unless its own sweeper is running: this is that sweeper.
+    # On every hit the library starts a sweep over all keys, unless a task is in this place: ours sweeps in strides.
     local.timer = asyncio.create_task(_drop_expired(local))
     shared: SharedCounts | None = None
     url = settings.storage_url.get_secret_value()
@@ -158,7 +158,7 @@ async def open_limiter(settings: LimitSettings, *, clock: Clock, metrics: Metric
         await asyncio.gather(local.timer, return_exceptions=True)
         if shared is not None:
             bridge: Any = shared.storage.bridge
-            with suppress(Exception):  # it may hang up on us; there is nothing left to do about it
+            with suppress(Exception):  # it may be gone already; we are closing anyway
                 await bridge.get_connection().aclose()
 
 
@@ -170,7 +170,7 @@ def _redis_storage(url: str, timeout: float) -> RedisStorage:
     options: dict[str, Any] = {
         "socket_timeout": timeout,
         "socket_connect_timeout": timeout,
-        # By default it would try for seconds. Once more at once is for connections that went stale in the pool.
+        # By default it retries for seconds. One retry without a wait covers connections that went stale in the pool.
         "retry": Retry(NoBackoff(), 1),
     }
     return RedisStorage(f"async+{url}", wrap_exceptions=True, implementation="redispy", **options)

@@ -1,4 +1,4 @@
-"""create_app: routers, middleware, error answers, and the loops that run beside the requests."""
+"""create_app: routers, middleware, error answers, and the jobs that run beside the requests."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -23,7 +23,6 @@ from app.runtime import Externals, open_runtime
 from app.settings import Settings
 from app.sync import routes as sync_routes
 
-VERSION = "0.1.0"
 _DOCUMENTATION_PATHS = frozenset({"/docs"})
 
 
@@ -40,7 +39,7 @@ def create_app(settings: Settings, externals: Externals | None = None) -> FastAP
         async with AsyncExitStack() as stack:
             runtime = await stack.enter_async_context(open_runtime(settings, externals, metrics=metrics, policy=policy))
             web.state.runtime = runtime
-            # Beside the start, not before it: an issuer that is slow must not keep the webhook from being served.
+            # Beside the start, not before it: the webhook must be served even while an issuer is slow.
             warming = asyncio.create_task(runtime.authenticator.warm())
             stack.push_async_callback(cancelled, warming)
             if settings.sync.enabled:
@@ -51,12 +50,12 @@ def create_app(settings: Settings, externals: Externals | None = None) -> FastAP
     web = FastAPI(
         title="Connect Broker",
         summary=package.__doc__,
-        version=VERSION,
+        version=package.__version__,
         lifespan=lifespan,
         openapi_url="/openapi.json" if documented else None,
         docs_url="/docs" if documented else None,
         redoc_url=None,
-        # A redirect would be built from the Host header, which is the client's word.
+        # A redirect would be built from the Host header, which the client chooses.
         redirect_slashes=False,
         # A page with a script of its own, for a login that the documentation does not offer.
         swagger_ui_oauth2_redirect_url=None,

@@ -1,4 +1,4 @@
-"""The Prometheus series of the broker; label names and values live here, so that none can be an id or a secret."""
+"""The Prometheus series of the broker. No label is an id or a secret."""
 
 from dataclasses import dataclass, field
 
@@ -24,7 +24,7 @@ class Metrics:
         )
         self.authentication = Counter(
             "broker_authentication_failures_total",
-            "Who is being refused, by channel: a rise is an attack or a broken deployment.",
+            "Refused credentials, by channel (browser, service): a rise is an attack or a broken deployment.",
             ("channel",),
             registry=self.registry,
         )
@@ -49,30 +49,30 @@ class Metrics:
         )
         self.refreshes = Counter(
             "broker_account_refreshes_total",
-            "How re-reading due accounts goes: applied, unchanged, gone, failed.",
+            "How refreshes of due accounts end: applied, unchanged, gone, failed.",
             ("outcome",),
             registry=self.registry,
         )
         self.due = Gauge(
             "broker_accounts_due",
-            "Accounts waiting to be read again: a growing number is a stuck loop.",
+            "Accounts waiting for a refresh: where it keeps growing, the refresh job is stuck or StackOne is away.",
             registry=self.registry,
         )
         self.sessions = Counter(
             "broker_connect_sessions_total",
-            "Sessions opened, by channel and mode.",
+            "Connect sessions minted, by channel (browser, service, auth link) and mode (create, edit).",
             ("channel", "mode"),
             registry=self.registry,
         )
         self.policy_refusals = Counter(
             "broker_policy_refusals_total",
-            "Wishes that policy refused, by the rule that did; no rule means that none matched.",
+            "Requests that policy refused, by rule; an empty rule means that none matched.",
             ("rule",),
             registry=self.registry,
         )
         self.limit_refusals = Counter(
             "broker_limit_refusals_total",
-            "Requests over a limit, by limit: somebody is in a hurry, or a limit is too narrow.",
+            "Requests over a rate limit, by limit: one caller sends too many, or the limit is too low.",
             ("limit",),
             registry=self.registry,
         )
@@ -83,13 +83,13 @@ class Metrics:
         )
         self.budget_refusals = Counter(
             "broker_stackone_budget_refusals_total",
-            "Calls to StackOne put off because the budget was spent, by use.",
+            "Calls to StackOne not made because the budget was spent, by the priority of the call.",
             ("use",),
             registry=self.registry,
         )
         self.owner_changes = Counter(
             "broker_account_owner_changes_total",
-            "Accounts that StackOne moved to another owner: never expected, always worth a look.",
+            "Accounts that StackOne moved to another owner: never expected; look into each.",
             registry=self.registry,
         )
         self.sweeps = Counter(
@@ -100,24 +100,24 @@ class Metrics:
         )
         self.sweep_drift = Gauge(
             "broker_sweep_drift",
-            "What the last sweep had to put right: sweeps that find nothing prove that the rest works.",
+            "What the last sweep had to correct, by kind: 0 shows that webhooks and refreshes work.",
             ("kind",),
             registry=self.registry,
         )
         self.last_sweep = Gauge(
             "broker_last_sweep_timestamp_seconds",
-            "When a sweep last came to its end in this process.",
+            "When a sweep last finished in this process.",
             registry=self.registry,
         )
         self.pushes = Counter(
             "broker_push_deliveries_total",
-            "How signed webhooks to your services go, by configured destination: taken, failed, dead.",
+            "How signed webhooks to your services go, by destination and outcome: delivered, failed, dead.",
             ("destination", "outcome"),
             registry=self.registry,
         )
         self.loop_failures = Counter(
             "broker_background_failures_total",
-            "Unexpected errors in background loops, which then go on.",
+            "Unexpected errors in background jobs; the job goes on.",
             ("loop",),
             registry=self.registry,
         )

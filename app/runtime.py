@@ -27,7 +27,7 @@ _ID_BYTES = 16
 
 @dataclass(frozen=True)
 class Externals:
-    """The world outside the process, so that tests can put another in its place."""
+    """What lies outside the process; tests put their own in its place."""
 
     clock: Clock = field(default_factory=SystemClock)
     token_bytes: Callable[[int], bytes] = secrets.token_bytes
@@ -50,12 +50,12 @@ class Runtime:
     stackone: StackOneClient
     authenticator: Authenticator
     limiter: Limiter
-    # Set when a row becomes due in this process, so that its refresh loop does not wait for the next look.
     account_due: asyncio.Event = field(default_factory=asyncio.Event)
-    # Set when a sweep is asked for in this process.
+    """Set when an account becomes due in this process: its refresh job then starts at once."""
     sweep_requested: asyncio.Event = field(default_factory=asyncio.Event)
-    # Set when this process is to end: whoever waits for news is then told that there is none.
+    """Set when a sweep is requested in this process."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when this process is to end: requests that only wait for events are then answered at once."""
 
     def new_id(self, prefix: str) -> str:
         """Return a fresh unguessable id: the prefix and 128 random bits."""
@@ -70,7 +70,7 @@ async def open_runtime(
     metrics: Metrics | None = None,
     policy: Policy | None = None,
 ) -> AsyncIterator[Runtime]:
-    """Build the Runtime and take it down again. Nothing connects before it is used.
+    """Open the Runtime, and close it at the end of the block. Nothing connects before it is used.
 
     Raises SettingsError for a policy file or an issuer's key that cannot be used.
     """

@@ -65,7 +65,7 @@ def list_keys(*, as_json: AsJson = False) -> None:
             (
                 key.key_id,
                 key.name,
-                " ".join(sorted(key.scopes)),
+                " ".join(_names(key.scopes)),
                 "all" if key.owner_ids is None else " ".join(sorted(key.owner_ids)),
                 "active" if key.is_active(now) else "ended",
                 key.expires_at,
@@ -116,6 +116,10 @@ def rotate_key(
     _show_new_key(with_runtime(rotate), as_json=as_json)
 
 
+def _names(scopes: frozenset[Scope]) -> list[str]:
+    return sorted(scope.value for scope in scopes)
+
+
 def _pepper(runtime: Runtime) -> bytes:
     return runtime.settings.service_keys.pepper.get_secret_value().encode()
 
@@ -132,7 +136,7 @@ def _shown(key: StoredKey, now: datetime) -> dict[str, Any]:
     return {
         "key_id": key.key_id,
         "name": key.name,
-        "scopes": sorted(key.scopes),
+        "scopes": _names(key.scopes),
         "owner_ids": None if key.owner_ids is None else sorted(key.owner_ids),
         "active": key.is_active(now),
         "created_at": key.created_at,

@@ -4,8 +4,6 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from app.cli.opener import with_runtime
 from app.cli.printer import AsJson, fail, print_json, print_line
@@ -37,22 +35,21 @@ def sync(
     Exit status: 0 done, 1 StackOne or the database is away (run it again), 3 stopped without removing anything,
     4 another process is sweeping.
     """
-    with _progress() as progress:
-        task = progress.add_task("sweep", total=None, found="")
+    from app.cli.progress import SweepProgress  # noqa: PLC0415  no other command pays for importing it
+
+    with SweepProgress() as progress:
+
+        def show(now: Sweep | DryRun, known: int) -> None:
+            progress.show(listed=now.listed, known=known, found=f"+{now.added} ~{now.changed} -{now.removed}")
 
         async def work(runtime: Runtime) -> Sweep | DryRun | None:
             if dry:
                 return await dry_run(
                     runtime,
                     max_removal_percent=max_removal_percent,
-                    listener=lambda found: _show(progress, task, found, found.known),
+                    listener=lambda found: show(found, found.known),
                 )
-            return await run_sweep(
-                runtime,
-                by="cli",
-                max_removal_percent=max_removal_percent,
-                listener=lambda sweep, known: _show(progress, task, sweep, known),
-            )
+            return await run_sweep(runtime, by="cli", max_removal_percent=max_removal_percent, listener=show)
 
         result = with_runtime(work)
     if result is None:
@@ -70,24 +67,6 @@ def sync(
         advice = "the listing did not come to its end: no removals were looked for"
     if advice:
         fail(advice, status=_EXIT_STOPPED)
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[found]}"),
-        console=Console(stderr=True),
-        transient=True,
-    )
-
-
-def _show(progress: Progress, task: TaskID, now: Sweep | DryRun, known: int) -> None:
-    found = f"+{now.added} ~{now.changed} -{now.removed}"
-    # StackOne gives no total: the number of known accounts is the best guess.
-    progress.update(task, completed=now.listed, total=max(known, now.listed) or None, found=found)
 
 
 def _as_json(result: Sweep | DryRun) -> dict[str, Any]:

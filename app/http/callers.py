@@ -1,4 +1,4 @@
-"""What a route may ask for: a verified caller of one channel, and the Runtime."""
+"""What a route may ask for: a verified user or a verified service, and the Runtime."""
 
 import ipaddress
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -44,7 +44,7 @@ def _credentials(request: Request, runtime: Runtime) -> Credentials:
 
 
 def _address(request: Request) -> str:
-    """Return whom refused credentials are counted against; behind trusted proxies the server has found the client."""
+    """Return the address that refused credentials are counted for; behind trusted proxies it is the client's."""
     host = request.client.host if request.client else ""
     try:
         address = ipaddress.ip_address(host)
@@ -60,7 +60,7 @@ def _address(request: Request) -> str:
 
 @asynccontextmanager
 async def _refusals_counted(channel: str, request: Request, runtime: Runtime) -> AsyncIterator[None]:
-    """Count refused credentials by address, and turn an address away that has sent too many before any is looked at.
+    """Count refused credentials by address; one that has sent too many gets 429 before its credential is looked at.
 
     Requests without a credential do not count: they cost nothing, and a foreign page can make anybody's browser send
     them by the thousand, which must not lock that person's address out.
@@ -91,7 +91,7 @@ async def _service(
 ) -> Service:
     async with _refusals_counted("service", request, runtime):
         service = await runtime.authenticator.service(_credentials(request, runtime))
-    await runtime.limiter.take(Rate.REQUESTS_PER_SERVICE, service.kind, service.credential_id)
+    await runtime.limiter.take(Rate.REQUESTS_PER_SERVICE, service.kind.value, service.credential_id)
     return service
 
 

@@ -167,7 +167,7 @@ _DESCRIPTIONS = {
     422: "The input is not acceptable; `errors` says where and why.",
     429: "A limit was reached; Retry-After says when to come back.",
     502: "StackOne refused what the broker sent; its operator has to act.",
-    503: "A neighbour is away; Retry-After says when to come back.",
+    503: "An external system is away; Retry-After says when to come back.",
 }
 
 

@@ -1,1 +1,1 @@
-"""Who is calling: end users (JWT), services (keys or machine tokens), and nothing a caller merely claims to be."""
+"""Who is calling: end users (JWT), services (keys or machine tokens), and never what a request merely says."""

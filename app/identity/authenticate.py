@@ -1,8 +1,9 @@
-"""The channels: which credential is looked at, and by whom it is checked.
+"""Which credential of a request counts, and which verifier checks it.
 
-One credential, one verifier, chosen by what the credential says about itself and never tried in turn. An Authorization
-header decides alone: where there is one, good or bad, the cookie is not looked at (RFC 10017 section 6.1.3.3: a page of
-another origin can make a browser attach a cookie, but not that header). Without cookie settings, cookies do not exist.
+One credential, one verifier: chosen by what the credential says about itself, never by trying one after the other. An
+Authorization header decides alone: where there is one, good or bad, the cookie is not looked at (RFC 10017 section
+6.1.3.3: a page of another origin can make a browser attach a cookie, but not that header). Without cookie settings,
+cookies are ignored.
 """
 
 import re
@@ -33,17 +34,18 @@ AnyIssuer = TypeVar("AnyIssuer", UserIssuer, MachineIssuer)
 
 @dataclass(frozen=True)
 class Credentials:
-    """What a request carries that may prove who sent it, as it came; `csrf_header` is the value of the one so named."""
+    """What a request carries that may prove who sent it, unchecked."""
 
     authorization: Sequence[str] = field(repr=False)
     cookies: Sequence[str] = field(repr=False)
     origin: str | None
     sec_fetch_site: str | None
     csrf_header: str | None
+    """The value of the header that `CookieSettings.csrf_header` names."""
 
 
 class Authenticator:
-    """Turns credentials into callers. Every failure is the same 401, but for what the caller can fix or await."""
+    """Turns credentials into callers. Every failure is the same 401, except what the caller can fix or wait for."""
 
     def __init__(
         self,
@@ -63,11 +65,11 @@ class Authenticator:
 
     @property
     def csrf_header(self) -> str | None:
-        """Name the header whose value belongs into `Credentials.csrf_header`; None where cookies are not accepted."""
+        """Name the header whose value goes into `Credentials.csrf_header`; None where cookies are not accepted."""
         return self._cookie.csrf_header if self._cookie else None
 
     async def end_user(self, credentials: Credentials) -> EndUser:
-        """Return who is at the browser channel.
+        """Return the user that a browser route is called by.
 
         Raises Unauthenticated, InvalidRequest (two credentials), CsrfRefused, or Unavailable (issuer away).
         """
@@ -76,13 +78,13 @@ class Authenticator:
             reason = "no credential"
             raise Unauthenticated(reason, credential_sent=False)
         if text.startswith(KEY_PREFIX):
-            reason = "a service key at the browser channel"
+            reason = "a service key on a browser route"
             raise Refused(reason)
         token = peek(text)
         return await _trusted(self._issuers.users, token).end_user(token, now=self._clock.now().timestamp())
 
     async def service(self, credentials: Credentials) -> Service:
-        """Return which service is at the service channel; cookies do not count there.
+        """Return the service that a service route is called by; cookies do not count there.
 
         Raises Unauthenticated, InvalidRequest (two credentials), or Unavailable (store or issuer away).
         """
@@ -98,12 +100,12 @@ class Authenticator:
     async def warm(self) -> None:
         """Fetch issuers' keys that are missing, within their cooldowns; never raises.
 
-        For start-up and for readiness probes, which makes a broker that started before its issuer become ready.
+        Called at the start and by `broker doctor`.
         """
         await self._issuers.warm()
 
     def issuers_status(self) -> list[IssuerStatus]:
-        """Say for each issuer with published keys whether we have them, and why not."""
+        """Say for each issuer with published keys whether we have them, and if not, why."""
         return self._issuers.status()
 
     def _from_cookie(self, credentials: Credentials) -> str | None:
@@ -139,7 +141,7 @@ def _trusted(issuers: Mapping[str, AnyIssuer], token: UnverifiedToken) -> AnyIss
     """Look the issuer up by name; that is all an unverified token is good for."""
     issuer = issuers.get(token.issuer)
     if issuer is None:
-        reason = "the token's issuer is not trusted at this channel"
+        reason = "the token's issuer is not trusted on these routes"
         raise Refused(reason)
     return issuer
 

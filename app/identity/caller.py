@@ -1,14 +1,14 @@
-"""The two kinds of verified caller. Only this package makes them; a handler that asks for one cannot get the other."""
+"""The two verified callers, a user and a service. Only this package makes them, and no route accepts both."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Any, Literal
+from enum import Enum
+from typing import Any
 
 from app.errors import InsufficientScope
 
 
-class Scope(StrEnum):
+class Scope(Enum):
     """What a service credential may do."""
 
     SESSIONS_WRITE = "sessions:write"
@@ -20,17 +20,24 @@ class Scope(StrEnum):
     OWNERS_WRITE = "owners:write"
 
 
+class CredentialKind(Enum):
+    """What a service proves itself with."""
+
+    KEY = "key"
+    MACHINE_TOKEN = "machine"  # noqa: S105  a kind, not a token
+
+
 @dataclass(frozen=True)
 class EndUser:
-    """A person whose token was verified; `owner_id` is the only source of "whose data" at the browser channel."""
+    """A person whose token was verified; on browser routes `owner_id` alone says whose data is meant."""
 
     issuer: str
     subject: str
     owner_id: str
     owner_name: str
     username: str | None
-    # Every verified claim, for policy; out of repr() because claims are personal data.
     claims: Mapping[str, Any] = field(repr=False)
+    """Every verified claim, for policy; not in repr() because claims are personal data."""
 
     @property
     def actor(self) -> str:
@@ -40,13 +47,14 @@ class EndUser:
 
 @dataclass(frozen=True)
 class Service:
-    """A backend with a service key or a machine token; `owner_ids` of None means every owner."""
+    """A backend with a service key or a machine token."""
 
     credential_id: str
     name: str
     scopes: frozenset[Scope]
     owner_ids: frozenset[str] | None
-    kind: Literal["key", "machine"]
+    """The only owners that it may act for; None: every owner."""
+    kind: CredentialKind
 
     @property
     def actor(self) -> str:
@@ -56,7 +64,9 @@ class Service:
     def require(self, scope: Scope, owner_id: str | None = None) -> None:
         """Raise InsufficientScope unless this credential has the scope and, if one is named, the owner."""
         if scope not in self.scopes:
-            raise InsufficientScope(scope)
+            raise InsufficientScope(scope.value)
         if owner_id is not None and self.owner_ids is not None and owner_id not in self.owner_ids:
             # The same text whether or not that owner exists: a limited credential cannot find out who else is served.
-            raise InsufficientScope(scope, "this credential is limited to certain owners, and this is not one of them")
+            raise InsufficientScope(
+                scope.value, "this credential is limited to certain owners, and this is not one of them"
+            )

@@ -1,8 +1,8 @@
-"""The browser channel's cookie, and the two checks that keep other sites from using it (CSRF).
+"""The cookie of browser routes, and the two checks that keep other sites from using it (CSRF).
 
 RFC 10017 section 6.1.3.3 and OWASP: a static custom header, which another origin can only send after a CORS preflight
-that we do not grant it, and the browser's own word for where the request comes from. Either alone would do in today's
-browsers; a mistake in one of them (a CORS list too wide, an old browser) then still meets the other.
+that we do not grant it, and Sec-Fetch-Site, by which the browser says where the request comes from. Either alone would
+do in today's browsers; with both, a mistake in one of them (a CORS list too wide, an old browser) is still caught.
 
 Every method is checked, GET included. A GET answers with an owner's accounts, which a hostile page must not be able to
 time, count or embed either, and "GET is harmless" is the first thing that stops being true as routes are added. The

@@ -1,4 +1,4 @@
-"""How identity says no."""
+"""The error of a credential that is not accepted."""
 
 from app.errors import Unauthenticated
 

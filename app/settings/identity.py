@@ -1,4 +1,4 @@
-"""Whose tokens and keys are believed."""
+"""Which tokens and keys are trusted."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,7 +46,9 @@ class IssuerSettings(Section):
     token_types: tuple[str, ...] = Field(
         default=(), description="Required `typ` header, such as at+jwt; empty accepts any."
     )
-    leeway_seconds: float = Field(default=30, ge=0, le=60, description="Clock difference that is forgiven.")
+    leeway_seconds: float = Field(
+        default=30, ge=0, le=60, description="Clock difference to the issuer that is tolerated."
+    )
     max_lifetime_seconds: float = Field(default=86_400, gt=0, description="Longest exp - iat that is accepted.")
     claims: ClaimPaths = Field(description="Which claims say who the caller is.")
     required_claims: dict[str, str | tuple[str, ...]] = Field(
@@ -82,10 +84,11 @@ class IssuerSettings(Section):
 
 
 class MachineIssuerSettings(IssuerSettings):
-    """An issuer of machine tokens (OAuth client credentials) for the service channel."""
+    """An issuer of machine tokens (OAuth client credentials), accepted on service routes."""
 
     claims: ClaimPaths = Field(
-        default=ClaimPaths(owner_id="owner_ids", username="sub"), description="Unused but for the name in logs."
+        default=ClaimPaths(owner_id="owner_ids", username="sub"),
+        description="Only username is used, as the name in logs.",
     )
     scope_claim: str = Field(default="scope", description="Claim with the scopes: a list, or text parted by spaces.")
     owners_claim: str | None = Field(
@@ -94,7 +97,7 @@ class MachineIssuerSettings(IssuerSettings):
 
 
 class CookieSettings(Section):
-    """The browser channel's second way in: the same JWT in a cookie, defended against CSRF."""
+    """The same JWT in a cookie instead of the Authorization header, on browser routes, with CSRF protection."""
 
     name: str = Field(
         default="__Host-connect-broker", pattern=r"^__Host-[A-Za-z0-9_-]{1,64}$", description="Name of the cookie."
@@ -107,11 +110,11 @@ class CookieSettings(Section):
 
 
 class IdentitySettings(Section):
-    """Whose tokens are believed."""
+    """Which tokens are trusted."""
 
     issuers: tuple[IssuerSettings, ...] = Field(min_length=1, description="Issuers of end users' tokens (JSON list).")
     machine_issuers: tuple[MachineIssuerSettings, ...] = Field(
-        default=(), description="Issuers of machine tokens for the service channel (JSON list)."
+        default=(), description="Issuers of machine tokens, accepted on service routes (JSON list)."
     )
     cookie: CookieSettings | None = Field(
         default=None, description="Accept the JWT in a cookie too; null ignores cookies."
@@ -123,7 +126,7 @@ class IdentitySettings(Section):
         default=600, ge=10, le=86_400, description="Age after which keys are fetched again."
     )
     jwks_stale_seconds: float = Field(
-        default=86_400, ge=60, le=604_800, description="Age up to which keys still count while the issuer is away."
+        default=86_400, ge=60, le=604_800, description="Age up to which keys are still used while the issuer is away."
     )
     timeout_seconds: float = Field(default=5, gt=0, le=30, description="Deadline of a key fetch.")
 
@@ -156,9 +159,11 @@ class IdentitySettings(Section):
 class ServiceKeySettings(Section):
     """Service keys are stored as HMAC-SHA-256 under the pepper."""
 
-    pepper: SecretStr = Field(description="Key of the keyed hash; a copy of the database alone then proves nothing.")
+    pepper: SecretStr = Field(
+        description="Key of the keyed hash; without it a copy of the database does not help to find a key."
+    )
     previous_peppers: tuple[SecretStr, ...] = Field(
-        default=(), max_length=4, description="Peppers that still count while keys are being replaced."
+        default=(), max_length=4, description="Earlier peppers, still accepted while keys are being replaced."
     )
 
     def unsafe(self, environment: Environment) -> Iterator[tuple[str, str]]:

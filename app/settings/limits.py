@@ -1,4 +1,4 @@
-"""How often anyone may call."""
+"""Rate limits."""
 
 from importlib.util import find_spec
 from urllib.parse import urlsplit
@@ -10,7 +10,7 @@ from app.settings.section import Section
 
 
 class LimitSettings(Section):
-    """How often anyone may call. A rate is a number and a time, such as 30/minute, 5/second or 100/2hours."""
+    """Rate limits. A rate is a number and a time, such as 30/minute, 5/second or 100/2hours."""
 
     storage_url: SecretStr = Field(
         default=SecretStr("memory://"),
@@ -21,11 +21,11 @@ class LimitSettings(Section):
     )
     mint_per_user: str = Field(default="60/minute", description="Sessions one user may open.")
     mint_per_owner: str = Field(
-        default="300/minute", description="Sessions that may be opened for one owner, by whichever channel."
+        default="300/minute", description="Sessions that may be opened for one owner, through all channels."
     )
     requests_per_user: str = Field(default="300/minute", description="Requests one user may make.")
     requests_per_owner: str = Field(
-        default="3000/minute", description="Requests all users of one owner may make at the browser channel."
+        default="3000/minute", description="Requests all users of one owner may make to browser routes."
     )
     requests_per_service: str = Field(default="3000/minute", description="Requests one service credential may make.")
     unauthenticated_per_address: str = Field(

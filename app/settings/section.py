@@ -25,7 +25,7 @@ def is_loopback(host: str | None) -> bool:
 
 
 def url_mistake(url: str, environment: Environment) -> str | None:
-    """Say what is wrong with a neighbour's URL: production speaks https only, development may use loopback http."""
+    """Say what is wrong with the URL of an external: production uses https, development may use loopback http."""
     parts = urlsplit(url)
     if parts.username or parts.password:
         return "must not carry a user name or password"

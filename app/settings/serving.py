@@ -11,13 +11,13 @@ from app.settings.section import Environment, Section, is_loopback
 
 
 class HttpSettings(Section):
-    """Where the broker listens and what it takes from the network."""
+    """Where the broker listens, and the limits on what a client may send."""
 
     host: str = Field(default="127.0.0.1", description="Address to listen on; development accepts loopback only.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes any free one.")
     allowed_origins: tuple[str, ...] = Field(
         default=(),
-        description="Origins whose pages may call the browser channel (CORS), each spelled in full; no wildcards.",
+        description="Origins whose pages may call browser routes (CORS), each in full; no wildcards.",
     )
     trusted_proxies: tuple[str, ...] = Field(
         default=(), description="Addresses or networks whose X-Forwarded-For and X-Forwarded-Proto are believed."
@@ -37,7 +37,9 @@ class HttpSettings(Section):
     keep_alive_seconds: int = Field(
         default=75, ge=1, le=3600, description="Idle time of a kept connection; longer than the load balancer's."
     )
-    shutdown_seconds: int = Field(default=15, ge=1, le=300, description="Time running requests get after SIGTERM.")
+    shutdown_seconds: int = Field(
+        default=15, ge=1, le=300, description="Seconds that running requests get after SIGTERM."
+    )
     docs: bool = Field(default=False, description="Serve /openapi.json and /docs; always on in development.")
 
     @field_validator("allowed_origins")

@@ -1,4 +1,4 @@
-"""The upstream, and how the store is kept equal to it."""
+"""StackOne, sessions, and how the store is kept equal to StackOne."""
 
 import re
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ _REAL_KEY = re.compile(r"^v\d+\.[a-z]{2}\d*\.")
 
 
 class StackOneSettings(Section):
-    """The one upstream."""
+    """How StackOne is reached."""
 
     api_key: SecretStr = Field(description="StackOne API key with Platform API read and write, and nothing else.")
     base_url: UrlText = Field(default="https://api.stackone.com", description="StackOne's API.")
@@ -22,7 +22,7 @@ class StackOneSettings(Section):
     project_id: str | None = Field(
         default=None,
         max_length=255,
-        description="Project whose events are accepted; others are refused when it is set.",
+        description="The only project whose events are accepted; null accepts every project.",
     )
     timeout_seconds: float = Field(default=10, gt=0, le=60, description="Deadline of one call, connection included.")
     total_timeout_seconds: float = Field(default=20, gt=0, le=120, description="Deadline of a call with its retries.")
@@ -32,7 +32,10 @@ class StackOneSettings(Section):
         default=8 * 1024 * 1024, ge=64 * 1024, description="Largest answer that is read; a listing page must fit."
     )
     requests_per_minute: int = Field(
-        default=900, ge=10, le=100_000, description="Calls to StackOne over all uses; their limit is 1000."
+        default=900,
+        ge=10,
+        le=100_000,
+        description="Calls to StackOne of all priorities together; StackOne's own limit is 1000.",
     )
     breaker_failures: int = Field(
         default=5, ge=1, le=1000, description="Failures in a row that open the circuit breaker."
@@ -42,7 +45,7 @@ class StackOneSettings(Section):
     )
 
     def unsafe(self, environment: Environment) -> Iterator[tuple[str, str]]:
-        """Keys are long, real in production, never real in development; the wire is encrypted."""
+        """Keys are long, real in production, never real in development; connections are encrypted."""
         if reason := url_mistake(self.base_url, environment):
             yield "BASE_URL", reason
         if reason := secret_mistake(self.api_key, environment):
@@ -86,7 +89,7 @@ class SyncSettings(Section):
         default=5,
         ge=0,
         le=10_000,
-        description="Missing accounts that never trip the removal limit, whatever their share.",
+        description="So many missing accounts never trigger the removal limit, whatever their share.",
     )
     sweep_page_size: int = Field(default=100, ge=1, le=500, description="Accounts asked for in one listing page.")
     sweep_max_removal_percent: float = Field(

@@ -36,7 +36,9 @@ async def receive_event(request: Request, runtime: RuntimeDep) -> Receipt:  # no
 
 async def _sync_writer(caller: Annotated[Service, Depends(requires(Scope.SYNC_WRITE))]) -> Service:
     if caller.owner_ids is not None:
-        raise InsufficientScope(Scope.SYNC_WRITE, "a sweep covers every owner; this credential is limited to some")
+        raise InsufficientScope(
+            Scope.SYNC_WRITE.value, "a sweep covers every owner; this credential is limited to some"
+        )
     return caller
 
 

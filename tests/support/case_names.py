@@ -6,4 +6,4 @@ def spelled(value: object) -> str:
 
     Sets have no order of their own, and names must be the same in every test process.
     """
-    return ascii(sorted(value) if isinstance(value, set) else value).replace("\\", "/")
+    return ascii(sorted(value, key=str) if isinstance(value, set) else value).replace("\\", "/")

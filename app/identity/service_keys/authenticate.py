@@ -1,4 +1,4 @@
-"""Recognising a service key at the channel."""
+"""Checking a service key that a request carries."""
 
 import hmac
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import structlog
 
 from app.clock import Clock
 from app.db.database import Database
-from app.identity.caller import Service
+from app.identity.caller import CredentialKind, Service
 from app.identity.refusal import Refused
 from app.identity.service_keys.keys import hash_key, key_id_of, stored_key
 from app.identity.service_keys.tables import service_keys
@@ -21,10 +21,10 @@ _NO_HASH = bytes(32)
 
 
 class ServiceKeys:
-    """Authenticates service keys against the store; revocation counts from the next request on."""
+    """Authenticates service keys against the store; a revoked key is refused from the next request on."""
 
     def __init__(self, database: Database, peppers: Sequence[bytes], clock: Clock) -> None:
-        """`peppers`: the present one first, then those still accepted while keys are being replaced."""
+        """`peppers`: the current one first, then those still accepted while keys are being replaced."""
         self._database = database
         self._peppers = tuple(peppers)
         self._clock = clock
@@ -39,8 +39,8 @@ class ServiceKeys:
         async with self._database.reading() as connection:
             rows = await connection.execute(sa.select(service_keys).where(service_keys.c.key_id == key_id))
             row = rows.mappings().one_or_none()
-        # An unknown id is compared too, against a hash that nothing has, and with every pepper whichever matches:
-        # the time an answer takes does not tell which ids exist.
+        # An unknown id is compared too, against a hash that no key has, and always with every pepper: how long an
+        # answer takes does not tell which ids exist.
         stored_hash = _NO_HASH if row is None else bytes(row["secret_hash"])
         matches = [hmac.compare_digest(hash_key(text, pepper), stored_hash) for pepper in self._peppers]
         if row is None or not any(matches):
@@ -52,15 +52,17 @@ class ServiceKeys:
             reason = "a revoked or expired service key"
             raise Refused(reason)
         await self._note_use(key_id, now)
-        return Service(credential_id=key.key_id, name=key.name, scopes=key.scopes, owner_ids=key.owner_ids, kind="key")
+        return Service(
+            credential_id=key.key_id, name=key.name, scopes=key.scopes, owner_ids=key.owner_ids, kind=CredentialKind.KEY
+        )
 
     async def _note_use(self, key_id: str, now: datetime) -> None:
-        """Write down that a key is in use, at most once a minute; a failure is no reason to turn the caller away."""
+        """Record that a key is in use, at most once a minute; a failure to do so does not refuse the caller."""
         noted_at = self._use_noted_at.get(key_id)
         monotonic = self._clock.monotonic()
         if noted_at is not None and monotonic - noted_at < _USE_NOTED_EVERY_SECONDS:
             return
-        # Before the write, so that of many requests at once only one makes it, and a failing store is left alone.
+        # Before the write: of many concurrent requests only one writes, and not each asks a failing store.
         self._use_noted_at[key_id] = monotonic
         try:
             async with self._database.transaction() as connection:

@@ -1,7 +1,7 @@
-"""Service keys, `sk_<key id>_<secret>`: made, listed, rotated, revoked.
+"""Service keys, `sk_<key id>_<secret>`: create, list, rotate, revoke.
 
-The secret has 256 random bits, so a fast keyed hash is right: nobody guesses it, and a slow one would only let
-strangers burn our CPU. The pepper keeps a stolen database from being a list of keys to test against.
+The secret has 256 random bits, so a fast keyed hash is enough: nobody can guess the secret, and a slow hash would only
+let strangers use up our CPU. Without the pepper a stolen database does not help to test guessed keys.
 """
 
 import base64
@@ -31,7 +31,7 @@ _SHOWN = [column for column in service_keys.c if column.name != "secret_hash"]
 
 @dataclass(frozen=True)
 class CreatedKey:
-    """A new key; the only moment its text exists on our side."""
+    """A new key; its text is kept nowhere on our side."""
 
     key_id: str
     key: str = field(repr=False)
@@ -40,12 +40,13 @@ class CreatedKey:
 
 @dataclass(frozen=True)
 class StoredKey:
-    """What is known of a key; `owner_ids` of None means every owner."""
+    """A key as the store has it, without its hash."""
 
     key_id: str
     name: str
     scopes: frozenset[Scope]
     owner_ids: frozenset[str] | None
+    """The only owners that it may act for; None: every owner."""
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
@@ -53,7 +54,7 @@ class StoredKey:
     rotated_to: str | None
 
     def is_active(self, now: datetime) -> bool:
-        """Say whether the key opens the channel at this moment."""
+        """Say whether the key is accepted at this moment."""
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
 
 
@@ -79,12 +80,15 @@ async def create_key(
     pepper: bytes,
     token_bytes: TokenBytes,
 ) -> CreatedKey:
-    """Make a key and store its hash. Raises Unprocessable for a key that could do nothing or is ill described."""
+    """Make a key and store its hash.
+
+    Raises Unprocessable for a key that could do nothing, and for a name or owner that is not decent text.
+    """
     if not is_decent_text(name) or not scopes or not all(is_decent_text(owner_id) for owner_id in owner_ids or ()):
         message = "a key needs a name, at least one scope, and owner ids of printable text"
         raise Unprocessable(message)
     if owner_ids is not None and not owner_ids:
-        # Not None: "no owner" turned into "every owner" would be the worst possible reading.
+        # Not taken for None: "no owner" must never become "every owner".
         message = "an empty list of owners allows nothing; leave it out to allow every owner"
         raise Unprocessable(message)
     if expires_at is not None and expires_at <= now:
@@ -119,8 +123,8 @@ async def rotate_key(
         service_keys.update()
         .where(
             service_keys.c.key_id == key_id,
-            # Asked inside the statement: of two people who rotate at once one must lose, or the other's new key
-            # stays behind unnoticed.
+            # Checked inside the statement: of two people who rotate at once one must fail, or a second new key would
+            # stay valid that nobody knows of.
             service_keys.c.rotated_to.is_(None),
             service_keys.c.revoked_at.is_(None),
             sa.or_(service_keys.c.expires_at.is_(None), service_keys.c.expires_at > now),

@@ -18,7 +18,7 @@ _LAST_SECOND = 253_402_300_799  # 9999-12-31: beyond it dates cannot even be spe
 _ID_TOKEN_CLAIMS = frozenset({"nonce", "at_hash", "c_hash"})
 # Claims by which an issuer says what kind a token is (Keycloak, Cognito).
 _KIND_CLAIMS = frozenset({"typ", "token_use"})
-# Signed by the same issuer, for the same client, and never meant to open anything here (RFC 8725 section 3.11).
+# Signed by the same issuer, for the same client, and never meant as access tokens (RFC 8725 section 3.11).
 _OTHER_KINDS = frozenset(
     {
         "logout+jwt",
@@ -34,7 +34,7 @@ NumericDate = Annotated[float, Field(ge=0, le=_LAST_SECOND, allow_inf_nan=False)
 
 
 class RegisteredClaims(BaseModel):
-    """The times of a token. Strict: "123", true and 1e400 are no times."""
+    """The times of a token. Strict: "123", true and 1e400 are refused."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore", hide_input_in_errors=True)
 
@@ -52,7 +52,7 @@ class RegisteredClaims(BaseModel):
 
 
 def check_claims(token: UnverifiedToken, payload: Mapping[str, Any], settings: IssuerSettings, *, now: float) -> None:
-    """Check everything about a genuine token but whom it is about. Raises Refused."""
+    """Check when and for what a genuine token is valid; not yet whom it is about. Raises Refused."""
     _check_times(payload, now, leeway=settings.leeway_seconds, longest=settings.max_lifetime_seconds)
     _check_kind(token.type, payload, settings)
     if not meets(payload, settings.required_claims):
@@ -74,7 +74,7 @@ def _check_times(payload: Mapping[str, Any], now: float, *, leeway: float, longe
     if max(times.nbf or 0, times.iat or 0) > now + leeway:
         reason = "the token is not valid yet"
         raise Refused(reason)
-    # A token good for years is a password: nobody can take it back.
+    # A token that is valid for years is a password, and nobody can revoke it.
     if times.exp - (now if times.iat is None else times.iat) > longest:
         reason = "the token lives longer than this issuer's tokens may"
         raise Refused(reason)

@@ -32,8 +32,8 @@ class UserIssuer:
         payload = await self._verifier.verify(token)
         check_claims(token, payload, self._settings, now=now)
         if self._machine_marks and meets(payload, self._machine_marks):
-            # The other half of the rule that a user's token must not open the service channel.
-            reason = "a machine token at the browser channel"
+            # A machine token is refused here, as a user's token is on service routes.
+            reason = "a machine token on a browser route"
             raise Refused(reason)
         return self._read(payload)
 
@@ -46,7 +46,7 @@ class UserIssuer:
             reason = "the token names no owner, or no subject"
             raise Refused(reason)
         if owner_id != owner_id.strip():
-            # Somebody downstream will trim it, and then two owners are one.
+            # Another system may trim it, and then two owners are one.
             reason = "the owner id begins or ends with white space"
             raise Refused(reason)
         owner_name = text_claim(payload, paths.owner_name, "the owner name") if paths.owner_name else None

@@ -17,21 +17,22 @@ from app.identity.tokens.verify import PublicKeyVerifier, TokenVerifier
 from app.settings import IdentitySettings, IssuerSettings, MachineIssuerSettings, SettingsError
 
 _Verifiers = dict[str, TokenVerifier]
-# Supabase's and Clerk's room for whatever the browser likes to store: an owner read from there is an owner chosen.
+# Supabase and Clerk let the browser write these: an owner read from there would be one that the user chose.
 _WRITTEN_BY_USERS = frozenset({"user_metadata", "unsafe_metadata"})
 
 
 @dataclass(frozen=True)
 class IssuerStatus:
-    """How it stands with one issuer's keys; `problem` is why the last fetch failed, None if it did not."""
+    """Whether one issuer's keys are known."""
 
     issuer: str
     has_keys: bool
     problem: str | None
+    """Why the last fetch failed; None if it did not fail."""
 
 
 class TrustedIssuers:
-    """Who may vouch for users, and who for machines."""
+    """The issuers of users' tokens, and those of machines' tokens."""
 
     def __init__(
         self, users: Mapping[str, UserIssuer], machines: Mapping[str, MachineIssuer], rings: tuple[KeyRing, ...]
@@ -46,7 +47,7 @@ class TrustedIssuers:
         await asyncio.gather(*(ring.warm() for ring in self._rings))
 
     def status(self) -> list[IssuerStatus]:
-        """Say for each key set whether it is there; shared secrets are always there and not listed."""
+        """Say for each key set whether it is known; shared secrets always are, and are not listed."""
         return [IssuerStatus(ring.issuer, ring.has_keys, ring.problem) for ring in self._rings]
 
 
@@ -114,7 +115,7 @@ async def _verifiers(name: str, listed: Sequence[IssuerSettings], rings: _Rings,
             mistakes.append(f"BROKER_IDENTITY__{name}[{number}]: {error}")
             continue
         if issuer.jwks_file is not None:
-            # A file is read at once: unlike an issuer that is away, one that is unusable will not fix itself.
+            # A file is read at once: an issuer that is away comes back by itself, a file with a mistake does not.
             await rings.ring(issuer).warm()
             if problem := rings.ring(issuer).problem:
                 mistakes.append(f"BROKER_IDENTITY__{name}[{number}]: jwks_file: {problem}")

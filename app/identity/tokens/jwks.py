@@ -28,10 +28,10 @@ class UsableKey:
 
 
 class KeySet:
-    """The usable keys of one issuer; a token's `kid` is a name to look up and nothing more."""
+    """The usable keys of one issuer; a token's `kid` is only looked up among them."""
 
     def __init__(self, keys: Sequence[UsableKey]) -> None:
-        """Index the keys. Two keys of one name are both left out: which of them counts would be a guess."""
+        """Index the keys. Two keys with one id are both left out: which of them counts would be a guess."""
         seen = Counter(key.key_id for key in keys)
         self._named = {key.key_id: key for key in keys if key.key_id is not None and seen[key.key_id] == 1}
         self._only = keys[0] if len(keys) == 1 else None
@@ -40,7 +40,7 @@ class KeySet:
             raise UnusableKeySet(message)
 
     def find(self, key_id: str | None, algorithm: str) -> jwt.PyJWK | None:
-        """Return the key for a token; one that names no key is only good where there is just one to mean."""
+        """Return the key for a token; one that names no key is accepted only where there is exactly one."""
         key = self._only if key_id is None else self._named.get(key_id)
         return None if key is None else key.by_algorithm.get(algorithm)
 

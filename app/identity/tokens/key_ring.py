@@ -1,4 +1,4 @@
-"""The keys of one issuer, fetched as seldom as possible and kept for as long as is safe."""
+"""The keys of one issuer: fetched as rarely as possible, kept for as long as is safe."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -38,8 +38,8 @@ class KeyRing:
     ) -> None:
         """`fetch` answers a JWKS document; nothing is fetched before a key is asked for."""
         self.issuer = issuer
-        # Why the last fetch failed; None if it did not, or none was made.
         self.problem: str | None = None
+        """Why the last fetch failed; None if it did not, or none was made."""
         self._fetch = fetch
         self._algorithms = tuple(algorithms)
         self._times = times
@@ -51,7 +51,7 @@ class KeyRing:
 
     @property
     def has_keys(self) -> bool:
-        """Say whether tokens can be verified right now, were the issuer to vanish."""
+        """Say whether tokens can be verified without asking the issuer."""
         return self._usable() is not None
 
     async def warm(self) -> None:
@@ -64,15 +64,15 @@ class KeyRing:
         if self._usable() is None:
             await self._refresh()
         elif self._age() > self._times.fresh:
-            # A process that slept for hours must not believe a key withdrawn meanwhile, so one fetch is waited for.
-            # Once a fetch has failed nobody waits: a hanging issuer would stall every request, once per cooldown.
+            # After hours without a request a key may have been withdrawn, so this request waits for a fetch. Once a
+            # fetch has failed no request waits: a hanging issuer would stall all of them, once per cooldown.
             failing = self.problem is not None
             flight = self._start_fetch()
             if flight is not None and not failing:
                 await asyncio.shield(flight)
         key = self._look_up(key_id, algorithm)
         if key is None:
-            # It may have been published since. Anyone can invent key names, hence the cooldown inside.
+            # It may have been published since. Anyone can invent key ids, so the fetch keeps to the cooldown.
             await self._refresh()
             key = self._look_up(key_id, algorithm)
         if key is not None:
@@ -127,7 +127,7 @@ class KeyRing:
             keys = parse_key_set(await self._fetch(), self._algorithms)
         except (KeysUnreachable, UnusableKeySet) as error:
             self.problem = str(error)
-        except Exception as error:  # noqa: BLE001  whatever a neighbour's answer sets off must not become our 500
+        except Exception as error:  # noqa: BLE001  an issuer's answer, whatever it is, must not become our 500
             self.problem = f"unexpected {type(error).__name__}"
         else:
             self._keys, self._fetched_at, self.problem = keys, self._clock.monotonic(), None

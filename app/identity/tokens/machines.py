@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from app.identity.caller import Scope, Service
+from app.identity.caller import CredentialKind, Scope, Service
 from app.identity.refusal import Refused
 from app.identity.tokens.claims import check_claims, find_claim, text_claim, text_list_claim
 from app.identity.tokens.unverified import UnverifiedToken
@@ -36,7 +36,7 @@ class MachineIssuer:
             name=name or subject,
             scopes=_scopes(find_claim(payload, self._settings.scope_claim)),
             owner_ids=self._owner_ids(payload),
-            kind="machine",
+            kind=CredentialKind.MACHINE_TOKEN,
         )
 
     def _owner_ids(self, payload: Mapping[str, Any]) -> frozenset[str] | None:
@@ -44,7 +44,7 @@ class MachineIssuer:
             return None
         owner_ids = text_list_claim(payload, self._settings.owners_claim, "the machine's owners")
         if owner_ids is None:
-            # Absent must not mean "all": a machine set up in haste would see every customer.
+            # Absent must not mean "all": a machine whose claim was forgotten would see every customer.
             reason = "the token does not say which owners the machine is limited to"
             raise Refused(reason)
         return frozenset(owner_ids)

@@ -13,7 +13,7 @@ import httpx2
 
 from app.identity.tokens.key_ring import KeysUnreachable
 
-# What may stand in for the network: tests hand their own in.
+# What may take the place of the network, in tests.
 Transport = httpx2.AsyncBaseTransport
 
 MAXIMUM_ANSWER_BYTES = 256 * 1024
@@ -106,7 +106,7 @@ def _json_object(body: bytes) -> dict[str, Any]:
 
 
 def _may_serve_keys(uri: str, issuer: str) -> bool:
-    """Whoever could change the keys on the wire could sign tokens: https, or one and the same machine."""
+    """Accept https, or http on this machine: whoever could change the keys in transit could sign tokens."""
     try:
         keys, home = urlsplit(uri), urlsplit(issuer)
         if keys.username is not None or keys.password is not None or not keys.hostname or keys.port == 0:

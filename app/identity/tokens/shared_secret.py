@@ -16,7 +16,7 @@ class SharedSecretVerifier:
     """Verifies tokens of one issuer with the secret shared with it; `kid` means nothing here."""
 
     def __init__(self, secret: bytes, *, algorithms: Sequence[str], issuer: str, audiences: Sequence[str]) -> None:
-        """Take the secret. Raises ValueError if it is unfit for one of the algorithms."""
+        """Take the secret. Raises ValueError if it is too short for one of the algorithms, or is no secret."""
         for algorithm in algorithms:
             if len(secret) < _MINIMUM_BYTES[algorithm]:
                 message = f"the secret must have at least {_MINIMUM_BYTES[algorithm]} bytes for {algorithm}"

@@ -1,6 +1,6 @@
-"""Look into a token that nothing has been checked of yet, as far as needed to choose the one verifier for it.
+"""Read an unverified token, as far as needed to choose the one verifier for it.
 
-Everything here is bounded before it is parsed: whoever sends the token pays nothing to send a bad one. Headers that
+Everything here is bounded before it is parsed: sending a bad token costs an attacker nothing. Headers that
 name or carry keys (`jku`, `x5u`, `jwk`, `x5c`) are never even read: a forger would point them at a key of their own
 (RFC 8725 section 3.10).
 """
@@ -20,7 +20,7 @@ _COMPACT = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]+")
 
 @dataclass(frozen=True)
 class UnverifiedToken:
-    """What a token says about itself. Good for choosing a verifier, and for nothing else."""
+    """What a token says about itself; used to choose a verifier, and for nothing else."""
 
     text: str = field(repr=False)
     algorithm: str

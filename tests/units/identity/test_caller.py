@@ -3,11 +3,12 @@
 import pytest
 
 from app.errors import InsufficientScope
-from app.identity.caller import EndUser, Scope, Service
+from app.identity.caller import CredentialKind, EndUser, Scope, Service
 
 
 def service(*scopes: Scope, owners: set[str] | None = None) -> Service:
-    return Service("abc", "billing", frozenset(scopes), None if owners is None else frozenset(owners), "key")
+    owner_ids = None if owners is None else frozenset(owners)
+    return Service("abc", "billing", frozenset(scopes), owner_ids, CredentialKind.KEY)
 
 
 def test_actors_name_the_kind_of_caller() -> None:
@@ -20,7 +21,7 @@ def test_a_scope_is_exactly_itself() -> None:
     for scope in set(Scope) - {Scope.ACCOUNTS_READ}:
         with pytest.raises(InsufficientScope) as refusal:
             service(Scope.ACCOUNTS_READ).require(scope)
-        assert refusal.value.scope == scope
+        assert refusal.value.scope == scope.value
 
 
 def test_no_scope_allows_nothing() -> None:
@@ -46,5 +47,5 @@ def test_the_refusal_of_an_owner_names_no_owner() -> None:
     with pytest.raises(InsufficientScope) as refusal:
         service(Scope.ACCOUNTS_READ, owners={"acme"}).require(Scope.ACCOUNTS_READ, "globex")
 
-    assert refusal.value.scope == Scope.ACCOUNTS_READ
+    assert refusal.value.scope == Scope.ACCOUNTS_READ.value
     assert refusal.value.detail == "this credential is limited to certain owners, and this is not one of them"

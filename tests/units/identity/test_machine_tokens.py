@@ -8,7 +8,7 @@ import pytest
 
 from app.errors import InsufficientScope, Unauthenticated
 from app.identity.authenticate import Authenticator, Credentials
-from app.identity.caller import Scope, Service
+from app.identity.caller import CredentialKind, Scope, Service
 from app.identity.tokens.machines import MachineIssuer
 from app.identity.tokens.unverified import UnverifiedToken, peek
 from tests.support.case_names import spelled
@@ -40,7 +40,11 @@ async def test_a_machine_token_is_a_service(open_channels: OpenDoors, machines: 
 
     service = await serve(open_channels, machines, token)
 
-    assert (service.credential_id, service.name, service.kind) == ("batch@clients", "batch@clients", "machine")
+    assert (service.credential_id, service.name, service.kind) == (
+        "batch@clients",
+        "batch@clients",
+        CredentialKind.MACHINE_TOKEN,
+    )
     assert service.scopes == {Scope.ACCOUNTS_READ, Scope.SYNC_WRITE}
     assert service.owner_ids is None
     assert service.actor == "service:batch@clients"

@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 from app.db.database import Database
 from app.errors import Conflict, NotFound, Unauthenticated, Unavailable, Unprocessable
 from app.identity.authenticate import Credentials, open_authenticator
-from app.identity.caller import Scope
+from app.identity.caller import CredentialKind, Scope
 from app.identity.service_keys import keys as api_keys
 from app.identity.service_keys.authenticate import ServiceKeys
 from app.identity.service_keys.keys import CreatedKey
@@ -98,7 +98,7 @@ async def test_a_key_opens_the_door_as_what_it_was_made_for(
 
     service = await keys.authenticate(created.key)
 
-    assert (service.credential_id, service.name, service.kind) == (created.key_id, "billing", "key")
+    assert (service.credential_id, service.name, service.kind) == (created.key_id, "billing", CredentialKind.KEY)
     assert service.scopes == {Scope.SYNC_WRITE, Scope.ACCOUNTS_READ}
     assert service.owner_ids == frozenset({"acme", "globex"})
     assert created.key.startswith(f"sk_{created.key_id}_")

@@ -108,10 +108,10 @@ def test_no_two_callers_share_a_counter() -> None:
 @pytest.mark.parametrize(
     "rate", ["", "ten per minute", "10", "0/minute", "10/minute;5/second", "-1/minute", "10/fortnight"]
 )
-@pytest.mark.parametrize("name", [*Rate])
-def test_a_rate_that_cannot_be_read_is_a_mistake_in_the_settings(name: str, rate: str) -> None:
+@pytest.mark.parametrize("limit", [*Rate])
+def test_a_rate_that_cannot_be_read_is_a_mistake_in_the_settings(limit: Rate, rate: str) -> None:
     with pytest.raises(ValidationError, match="write a number and a time"):
-        LimitSettings.model_validate({name: rate})
+        LimitSettings.model_validate({limit.value: rate})
 
 
 @pytest.mark.parametrize("url", ["", "memory", "redis://", "http://127.0.0.1", "memcached://127.0.0.1", "redis:/x"])
