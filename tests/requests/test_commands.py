@@ -85,7 +85,7 @@ async def test_doctor_warns_when_events_get_lost(world: World) -> None:
     assert "+1" in drift["detail"]
 
 
-async def test_sync_says_when_the_brake_stopped_it(world: World) -> None:
+async def test_sync_says_when_the_removal_limit_stopped_it(world: World) -> None:
     await world.switch("POST", "/webhooks", {"mode": "drop"})
     for _ in range(12):
         await world.link("alice")

@@ -54,7 +54,7 @@ async def test_without_credentials_everything_is_401_but_for_a_short_list(world:
     assert len(seen) >= 12
 
 
-async def test_no_door_takes_the_credential_of_another(world: World) -> None:
+async def test_no_route_accepts_the_credential_of_another_kind(world: World) -> None:
     channels = {"browser": world.as_service(), "service": world.as_user("alice"), "webhook": world.as_service()}
     for method, path, operation in operations():
         [tag] = operation["tags"]

@@ -102,11 +102,11 @@ async def pushing(database_url: str, service: Receiver, **push: Any) -> AsyncIte
         sync={"enabled": False, "sweep_interval_seconds": 0},
         push={"destinations": [destination], "backoff_seconds": 0.01, "max_backoff_seconds": 1, **push},
     ) as world:
-        wire = Sender(timeout_seconds=2, allow_private=True)
-        pusher = Pusher(world.runtime, wire)
+        sender = Sender(timeout_seconds=2, allow_private=True)
+        pusher = Pusher(world.runtime, sender)
         await pusher.run_once()
         yield world, pusher
-        await wire.close()
+        await sender.close()
 
 
 async def drained(pusher: Pusher, world: World) -> bool:
@@ -168,8 +168,8 @@ async def test_a_destination_that_hangs_keeps_nothing_from_another(database_url:
     async with receiver() as service, pushing(database_url, service) as (world, _pusher):
         hanging = {"name": "audit", "url": service.url.replace("/changes", "/hanging"), "secret": SECRET}
         both = PushSettings.model_validate({"destinations": [hanging, DESTINATION | {"url": service.url}]})
-        wire = Sender(timeout_seconds=30, allow_private=True, transport=Hanging())
-        pusher = Pusher(replace(world.runtime, settings=world.settings.model_copy(update={"push": both})), wire)
+        sender = Sender(timeout_seconds=30, allow_private=True, transport=Hanging())
+        pusher = Pusher(replace(world.runtime, settings=world.settings.model_copy(update={"push": both})), sender)
         await asyncio.gather(*(pusher.push(destination) for destination in both.destinations))
         pushing_on = asyncio.create_task(pusher.run_forever())
         ids = [await world.link() for _ in range(2)]
@@ -185,7 +185,7 @@ async def test_a_destination_that_hangs_keeps_nothing_from_another(database_url:
         finally:
             pushing_on.cancel()
             await asyncio.gather(pushing_on, return_exceptions=True)
-            await wire.close()
+            await sender.close()
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ class Recording(httpx2.AsyncBaseTransport):
         return httpx2.Response(self._status, headers=self._headers, request=request)
 
 
-def wire(network: Recording, *addresses: str) -> Sender:
+def sender_to(network: Recording, *addresses: str) -> Sender:
     async def resolver(_host: str, _port: int) -> list[str]:
         return list(addresses)
 
@@ -247,7 +247,7 @@ def wire(network: Recording, *addresses: str) -> Sender:
 
 async def test_the_connection_goes_to_the_address_that_was_checked() -> None:
     network = Recording()
-    await wire(network, "93.184.216.34").post("https://hooks.example.com/in?x=1", b"{}", {})
+    await sender_to(network, "93.184.216.34").post("https://hooks.example.com/in?x=1", b"{}", {})
     [request] = network.requests
     assert (request.url.host, request.url.port, request.url.scheme) == ("93.184.216.34", None, "https")
     assert (request.headers["host"], request.extensions["sni_hostname"]) == ("hooks.example.com",) * 2
@@ -257,14 +257,14 @@ async def test_the_connection_goes_to_the_address_that_was_checked() -> None:
 async def test_a_name_that_leads_inside_is_not_connected_to(addresses: tuple[str, ...]) -> None:
     network = Recording()
     with pytest.raises(NotDelivered, match="address_not_public"):
-        await wire(network, *addresses).post("https://hooks.example.com/", b"{}", {})
+        await sender_to(network, *addresses).post("https://hooks.example.com/", b"{}", {})
     assert network.requests == []
 
 
 async def test_a_redirect_is_not_followed() -> None:
     network = Recording(307, location="http://169.254.169.254/latest/meta-data")
     with pytest.raises(NotDelivered, match="status_307"):
-        await wire(network, "93.184.216.34").post("https://hooks.example.com/", b"{}", {})
+        await sender_to(network, "93.184.216.34").post("https://hooks.example.com/", b"{}", {})
     assert len(network.requests) == 1
 
 
@@ -289,7 +289,7 @@ async def test_a_connection_is_for_the_name_in_its_certificate_only(tmp_path: Pa
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=listening)
     port = server.sockets[0].getsockname()[1]
-    wire = Sender(
+    sender = Sender(
         timeout_seconds=5,
         allow_private=True,
         resolver=resolver,
@@ -297,10 +297,10 @@ async def test_a_connection_is_for_the_name_in_its_certificate_only(tmp_path: Pa
     )
     try:
         for _ in range(2):
-            await wire.post(f"https://hooks.example.com:{port}/in", b"{}", {})
+            await sender.post(f"https://hooks.example.com:{port}/in", b"{}", {})
         with pytest.raises(NotDelivered, match="ConnectError"):
-            await wire.post(f"https://other.example.com:{port}/in", b"{}", {})
+            await sender.post(f"https://other.example.com:{port}/in", b"{}", {})
         assert [f"host: hooks.example.com:{port}".encode() in head.lower() for head in asked] == [True, True]
     finally:
-        await wire.close()
+        await sender.close()
         server.close()

@@ -204,7 +204,7 @@ ATTACKS: dict[str, dict[str, Forge]] = {
         "iss-list": lambda i: i.token(iss=[i.url]),
         "iss-null": lambda i: i.token(iss=None),
     },
-    "the token's issuer is not trusted at this channel": {
+    "the token's issuer is not trusted on these routes": {
         "iss-unknown": lambda i: i.token(iss="https://attacker.example"),
         "iss-trailing-slash": lambda i: i.token(iss=i.url + "/"),
         "iss-prefix": lambda i: i.token(iss=i.url + ".attacker.example"),

@@ -1,4 +1,4 @@
-"""What the identity tests share: a stopped clock, one issuer and its web server, databases, and the channels."""
+"""What the identity tests share: a stopped clock, one issuer and its web server, databases, and the authenticator."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
@@ -16,7 +16,7 @@ from app.settings import DatabaseSettings, IdentitySettings, ServiceKeySettings
 from tests.support.databases import PostgresqlDatabases, SqliteDatabases
 from tests.support.tokens import Issuer, IssuerServer, StoppedClock
 
-OpenDoors = Callable[..., AbstractAsyncContextManager[Authenticator]]
+MakeAuthenticator = Callable[..., AbstractAsyncContextManager[Authenticator]]
 
 
 @pytest.fixture
@@ -43,12 +43,12 @@ def unused_database(tmp_path: Path) -> Iterator[Database]:
 
 
 @pytest.fixture
-def open_channels(
+def make_authenticator(
     clock: StoppedClock, issuer: Issuer, server: IssuerServer, unused_database: Database, service_key_settings: Any
-) -> OpenDoors:
+) -> MakeAuthenticator:
     """Open an Authenticator that trusts `issuer`, or whom the call names instead."""
 
-    def open_channels(*, allowed_origins: tuple[str, ...] = (), **identity: Any) -> Any:
+    def make_authenticator(*, allowed_origins: tuple[str, ...] = (), **identity: Any) -> Any:
         settings = IdentitySettings.model_validate({"issuers": [issuer.settings()], **identity})
         return open_authenticator(
             settings,
@@ -59,13 +59,13 @@ def open_channels(
             transport=server,
         )
 
-    return open_channels
+    return make_authenticator
 
 
 @pytest.fixture
-async def channels(open_channels: OpenDoors) -> AsyncIterator[Authenticator]:
+async def authenticator(make_authenticator: MakeAuthenticator) -> AsyncIterator[Authenticator]:
     """An Authenticator that trusts `issuer` and has its keys already."""
-    async with open_channels() as authenticator:
+    async with make_authenticator() as authenticator:
         await authenticator.warm()
         yield authenticator
 

@@ -18,11 +18,11 @@ from tests.support.tokens import Issuer, IssuerServer, StoppedClock
 
 pytestmark = pytest.mark.anyio
 
-OpenDoors = Callable[..., AbstractAsyncContextManager[Authenticator]]
+MakeAuthenticator = Callable[..., AbstractAsyncContextManager[Authenticator]]
 
 
-async def enter(channels: Authenticator, token: str) -> EndUser:
-    return await channels.end_user(Credentials([f"Bearer {token}"], [], None, None, None))
+async def enter(authenticator: Authenticator, token: str) -> EndUser:
+    return await authenticator.end_user(Credentials([f"Bearer {token}"], [], None, None, None))
 
 
 # Name: (issuer, claim paths, claims beside iss, sub, aud, iat and exp, who it must turn out to be).
@@ -152,7 +152,7 @@ async def test_each_provider_tells_its_owner(
     paths: dict[str, Any],
     claims: dict[str, Any],
     expected: tuple[str, str, str | None],
-    open_channels: OpenDoors,
+    make_authenticator: MakeAuthenticator,
     server: IssuerServer,
     clock: StoppedClock,
 ) -> None:
@@ -160,8 +160,8 @@ async def test_each_provider_tells_its_owner(
     issuer = Issuer(clock, url, audience=audience if isinstance(audience, str) else audience[0])
     server.issuers = [issuer]
     token = issuer.token(*({"org_id", "org_name", "email"} - claims.keys()), **claims)
-    async with open_channels(issuers=[issuer.settings(claims=paths)]) as channels:
-        user = await enter(channels, token)
+    async with make_authenticator(issuers=[issuer.settings(claims=paths)]) as authenticator:
+        user = await enter(authenticator, token)
 
     assert (user.issuer, user.owner_id, user.username) == (url, expected[0], expected[2])
     assert (
@@ -174,10 +174,10 @@ async def test_each_provider_tells_its_owner(
     "path", ["user_metadata.org_id", ("user_metadata", "org_id"), "unsafe_metadata.org"], ids=spelled
 )
 async def test_an_owner_that_users_could_write_themselves_is_a_mistake_at_start(
-    path: str | tuple[str, ...], open_channels: OpenDoors, issuer: Issuer
+    path: str | tuple[str, ...], make_authenticator: MakeAuthenticator, issuer: Issuer
 ) -> None:
     with pytest.raises(SettingsError) as refusal:
-        async with open_channels(issuers=[issuer.settings(claims={"owner_id": path})]):
+        async with make_authenticator(issuers=[issuer.settings(claims={"owner_id": path})]):
             pass
 
     assert refusal.value.mistakes == ("BROKER_IDENTITY__ISSUERS[0]: claims: users write that owner_id themselves",)
@@ -210,27 +210,27 @@ NO_OWNER: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("value", DECENT_BUT_ODD)
-async def test_decent_text_is_kept_as_it_is(value: str, channels: Authenticator, issuer: Issuer) -> None:
-    user = await enter(channels, issuer.token(org_id=value, org_name=value, email=value, sub=value))
+async def test_decent_text_is_kept_as_it_is(value: str, authenticator: Authenticator, issuer: Issuer) -> None:
+    user = await enter(authenticator, issuer.token(org_id=value, org_name=value, email=value, sub=value))
 
     assert {user.owner_id, user.owner_name, user.username, user.subject} == {value}
 
 
 @pytest.mark.parametrize("value", NO_OWNER.values(), ids=NO_OWNER.keys())
 async def test_what_is_no_decent_text_never_becomes_an_owner(
-    value: Any, channels: Authenticator, issuer: Issuer
+    value: Any, authenticator: Authenticator, issuer: Issuer
 ) -> None:
     with pytest.raises(Unauthenticated):
-        await enter(channels, issuer.token(org_id=value))
+        await enter(authenticator, issuer.token(org_id=value))
 
 
 @pytest.mark.parametrize("claim", ["org_name", "email"])
 @pytest.mark.parametrize(
     "value", ["", 7, True, ["Acme"], {"name": "Acme"}, "A" * 256, "Acme\x00", "Acme\ud800"], ids=spelled
 )
-async def test_names_are_decent_text_too(claim: str, value: Any, channels: Authenticator, issuer: Issuer) -> None:
+async def test_names_are_decent_text_too(claim: str, value: Any, authenticator: Authenticator, issuer: Issuer) -> None:
     with pytest.raises(Unauthenticated):
-        await enter(channels, issuer.token(**{claim: value}))
+        await enter(authenticator, issuer.token(**{claim: value}))
 
 
 @pytest.mark.parametrize(
@@ -239,9 +239,9 @@ async def test_names_are_decent_text_too(claim: str, value: Any, channels: Authe
     ids=["missing", "null"],
 )
 async def test_names_may_be_absent(
-    without: tuple[str, ...], changes: dict[str, None], channels: Authenticator, issuer: Issuer
+    without: tuple[str, ...], changes: dict[str, None], authenticator: Authenticator, issuer: Issuer
 ) -> None:
-    user = await enter(channels, issuer.token(*without, **changes))
+    user = await enter(authenticator, issuer.token(*without, **changes))
 
     assert (user.owner_name, user.username) == ("acme", None)
 
@@ -250,25 +250,25 @@ async def test_names_may_be_absent(
     ("claim", "what"), [("org_id", "the owner id"), ("org_name", "the owner name"), ("email", "the user name")]
 )
 async def test_the_reason_says_which_claim_it_was(
-    claim: str, what: str, channels: Authenticator, issuer: Issuer
+    claim: str, what: str, authenticator: Authenticator, issuer: Issuer
 ) -> None:
     with pytest.raises(Unauthenticated) as refusal:
-        await enter(channels, issuer.token(**{claim: 7}))
+        await enter(authenticator, issuer.token(**{claim: 7}))
     assert refusal.value.reason == f"the claim for {what} is not text of 1 to 255 printable characters"
 
 
 @pytest.mark.parametrize("owner_id", [" acme", "acme ", "\u2003acme"], ids=["before", "after", "em-space"])
 async def test_an_owner_in_white_space_would_become_another_one(
-    owner_id: str, channels: Authenticator, issuer: Issuer
+    owner_id: str, authenticator: Authenticator, issuer: Issuer
 ) -> None:
     with pytest.raises(Unauthenticated) as refusal:
-        await enter(channels, issuer.token(org_id=owner_id))
+        await enter(authenticator, issuer.token(org_id=owner_id))
     assert refusal.value.reason == "the owner id begins or ends with white space"
 
 
-async def test_no_owner_claim_is_no_owner(channels: Authenticator, issuer: Issuer) -> None:
+async def test_no_owner_claim_is_no_owner(authenticator: Authenticator, issuer: Issuer) -> None:
     with pytest.raises(Unauthenticated) as refusal:
-        await enter(channels, issuer.token("org_id"))
+        await enter(authenticator, issuer.token("org_id"))
     assert refusal.value.reason == "the token names no owner, or no subject"
 
 
@@ -282,10 +282,10 @@ async def test_no_owner_claim_is_no_owner(channels: Authenticator, issuer: Issue
     | st.text(alphabet=st.characters(codec=None))
 )
 async def test_an_owner_is_the_very_text_of_the_claim_or_nobody(
-    value: Any, channels: Authenticator, issuer: Issuer
+    value: Any, authenticator: Authenticator, issuer: Issuer
 ) -> None:
     try:
-        user = await enter(channels, issuer.token(org_id=value))
+        user = await enter(authenticator, issuer.token(org_id=value))
     except Unauthenticated:
         assert not is_decent_text(value) or value != value.strip()
     else:
@@ -293,8 +293,10 @@ async def test_an_owner_is_the_very_text_of_the_claim_or_nobody(
         assert type(value) is str
 
 
-async def test_claims_are_read_only_and_stay_out_of_the_representation(channels: Authenticator, issuer: Issuer) -> None:
-    user = await enter(channels, issuer.token(salary=123_456))
+async def test_claims_are_read_only_and_stay_out_of_the_representation(
+    authenticator: Authenticator, issuer: Issuer
+) -> None:
+    user = await enter(authenticator, issuer.token(salary=123_456))
 
     assert user.claims["salary"] == 123_456
     assert "123456" not in repr(user)
@@ -348,13 +350,13 @@ def test_required_claims(required: dict[str, Any], good: list[Any], bad: list[An
     assert not meets({}, required)
 
 
-async def test_every_required_claim_counts(open_channels: OpenDoors, issuer: Issuer) -> None:
+async def test_every_required_claim_counts(make_authenticator: MakeAuthenticator, issuer: Issuer) -> None:
     wanted = {"tier": "gold", "account.verified": "true"}
-    async with open_channels(issuers=[issuer.settings(required_claims=wanted)]) as channels:
-        assert (await enter(channels, issuer.token(tier="gold", account={"verified": True}))).owner_id == "acme"
+    async with make_authenticator(issuers=[issuer.settings(required_claims=wanted)]) as authenticator:
+        assert (await enter(authenticator, issuer.token(tier="gold", account={"verified": True}))).owner_id == "acme"
         for claims in ({"tier": "gold"}, {"account": {"verified": True}}, {}):
             with pytest.raises(Unauthenticated) as refusal:
-                await enter(channels, issuer.token(**claims))
+                await enter(authenticator, issuer.token(**claims))
             assert refusal.value.reason == "the token lacks a required claim, or has another value in it"
 
 
@@ -368,15 +370,19 @@ async def test_every_required_claim_counts(open_channels: OpenDoors, issuer: Iss
     ids=spelled,
 )
 async def test_configured_token_types(
-    token_types: list[str], good: list[str], bad: list[str | None], open_channels: OpenDoors, issuer: Issuer
+    token_types: list[str],
+    good: list[str],
+    bad: list[str | None],
+    make_authenticator: MakeAuthenticator,
+    issuer: Issuer,
 ) -> None:
-    async with open_channels(issuers=[issuer.settings(token_types=token_types)]) as channels:
+    async with make_authenticator(issuers=[issuer.settings(token_types=token_types)]) as authenticator:
         for typ in good:
-            assert (await enter(channels, issuer.token_with_header(typ=typ))).owner_id == "acme"
+            assert (await enter(authenticator, issuer.token_with_header(typ=typ))).owner_id == "acme"
         for wrong in bad:
             token = issuer.token_with_header("typ") if wrong is None else issuer.token_with_header(typ=wrong)
             with pytest.raises(Unauthenticated):
-                await enter(channels, token)
+                await enter(authenticator, token)
 
 
 @pytest.mark.parametrize(
@@ -391,36 +397,36 @@ async def test_configured_token_types(
     ids=spelled,
 )
 async def test_what_looks_like_an_id_token_needs_settings_that_name_its_kind(
-    changes: dict[str, Any], *, accepted: bool, open_channels: OpenDoors, issuer: Issuer
+    changes: dict[str, Any], *, accepted: bool, make_authenticator: MakeAuthenticator, issuer: Issuer
 ) -> None:
     """Cognito's ID tokens are the only ones with custom claims; Keycloak before 25 put nonces into access tokens."""
     token = issuer.token(nonce="n", at_hash="h", token_use="id", typ="Bearer", email_verified=True)
-    async with open_channels(issuers=[issuer.settings(**changes)]) as channels:
+    async with make_authenticator(issuers=[issuer.settings(**changes)]) as authenticator:
         if accepted:
-            assert (await enter(channels, token)).owner_id == "acme"
+            assert (await enter(authenticator, token)).owner_id == "acme"
         else:
             with pytest.raises(Unauthenticated) as refusal:
-                await enter(channels, token)
+                await enter(authenticator, token)
             assert refusal.value.reason == "the token is an ID token"
 
 
 @pytest.mark.parametrize("leeway", [0, 60])
 async def test_the_leeway_is_the_configured_one(
-    leeway: int, open_channels: OpenDoors, issuer: Issuer, clock: StoppedClock
+    leeway: int, make_authenticator: MakeAuthenticator, issuer: Issuer, clock: StoppedClock
 ) -> None:
-    async with open_channels(issuers=[issuer.settings(leeway_seconds=leeway)]) as channels:
+    async with make_authenticator(issuers=[issuer.settings(leeway_seconds=leeway)]) as authenticator:
         token = issuer.token(exp=issuer.now + 100)
         clock.advance(99 + leeway)
-        assert (await enter(channels, token)).owner_id == "acme"
+        assert (await enter(authenticator, token)).owner_id == "acme"
         clock.advance(1)
         with pytest.raises(Unauthenticated):
-            await enter(channels, token)
+            await enter(authenticator, token)
 
 
-async def test_the_longest_life_is_the_configured_one(open_channels: OpenDoors, issuer: Issuer) -> None:
-    async with open_channels(issuers=[issuer.settings(max_lifetime_seconds=600)]) as channels:
-        assert (await enter(channels, issuer.token(exp=issuer.now + 600))).owner_id == "acme"
+async def test_the_longest_life_is_the_configured_one(make_authenticator: MakeAuthenticator, issuer: Issuer) -> None:
+    async with make_authenticator(issuers=[issuer.settings(max_lifetime_seconds=600)]) as authenticator:
+        assert (await enter(authenticator, issuer.token(exp=issuer.now + 600))).owner_id == "acme"
         with pytest.raises(Unauthenticated):
-            await enter(channels, issuer.token(exp=issuer.now + 601))
+            await enter(authenticator, issuer.token(exp=issuer.now + 601))
         with pytest.raises(Unauthenticated):
-            await enter(channels, issuer.token("iat", exp=issuer.now + 601))
+            await enter(authenticator, issuer.token("iat", exp=issuer.now + 601))

@@ -14,14 +14,14 @@ from tests.support.tokens import Issuer
 
 pytestmark = pytest.mark.anyio
 
-OpenDoors = Callable[..., AbstractAsyncContextManager[Authenticator]]
+MakeAuthenticator = Callable[..., AbstractAsyncContextManager[Authenticator]]
 NAME = "__Host-connect-broker"
 LISTED = "https://app.acme.example"
 
 
 @pytest.fixture
-async def cookie_channels(open_channels: OpenDoors) -> AsyncIterator[Authenticator]:
-    async with open_channels(cookie={}, allowed_origins=(LISTED,)) as authenticator:
+async def cookie_authenticator(make_authenticator: MakeAuthenticator) -> AsyncIterator[Authenticator]:
+    async with make_authenticator(cookie={}, allowed_origins=(LISTED,)) as authenticator:
         await authenticator.warm()
         yield authenticator
 
@@ -75,15 +75,17 @@ NOT_FROM_OUR_PAGE: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("changes", FROM_OUR_PAGE.values(), ids=FROM_OUR_PAGE.keys())
 async def test_our_page_may_use_the_cookie(
-    changes: dict[str, Any], cookie_channels: Authenticator, issuer: Issuer
+    changes: dict[str, Any], cookie_authenticator: Authenticator, issuer: Issuer
 ) -> None:
-    assert (await cookie_channels.end_user(with_cookie(issuer.token(), **changes))).owner_id == "acme"
+    assert (await cookie_authenticator.end_user(with_cookie(issuer.token(), **changes))).owner_id == "acme"
 
 
 @pytest.mark.parametrize("changes", NOT_FROM_OUR_PAGE.values(), ids=NOT_FROM_OUR_PAGE.keys())
-async def test_another_page_may_not(changes: dict[str, Any], cookie_channels: Authenticator, issuer: Issuer) -> None:
+async def test_another_page_may_not(
+    changes: dict[str, Any], cookie_authenticator: Authenticator, issuer: Issuer
+) -> None:
     with pytest.raises(CsrfRefused) as refusal:
-        await cookie_channels.end_user(with_cookie(issuer.token(), **changes))
+        await cookie_authenticator.end_user(with_cookie(issuer.token(), **changes))
 
     assert (refusal.value.status, refusal.value.code) == (403, "csrf")
     no_header = not changes.get("csrf_header", "1")
@@ -92,12 +94,12 @@ async def test_another_page_may_not(changes: dict[str, Any], cookie_channels: Au
 
 
 async def test_another_page_does_not_learn_whether_somebody_is_logged_in(
-    cookie_channels: Authenticator, issuer: Issuer
+    cookie_authenticator: Authenticator, issuer: Issuer
 ) -> None:
     answers = set()
     for token in (issuer.token(), issuer.token(exp=0), "junk", ""):
         with pytest.raises(CsrfRefused) as refusal:
-            await cookie_channels.end_user(
+            await cookie_authenticator.end_user(
                 with_cookie(token, sec_fetch_site="cross-site", origin="https://evil.example")
             )
         answers.add((refusal.value.code, str(refusal.value)))
@@ -116,10 +118,10 @@ TWO_COOKIES: dict[str, Callable[[str], list[str]]] = {
 
 @pytest.mark.parametrize("cookies", TWO_COOKIES.values(), ids=TWO_COOKIES.keys())
 async def test_two_cookies_of_our_name_are_refused(
-    cookies: Callable[[str], list[str]], cookie_channels: Authenticator, issuer: Issuer
+    cookies: Callable[[str], list[str]], cookie_authenticator: Authenticator, issuer: Issuer
 ) -> None:
     with pytest.raises(Unauthenticated) as refusal:
-        await cookie_channels.end_user(with_cookie("", cookies=cookies(issuer.token())))
+        await cookie_authenticator.end_user(with_cookie("", cookies=cookies(issuer.token())))
 
     assert refusal.value.reason == "several cookies of our name"
 
@@ -151,19 +153,19 @@ NOT_FOUND: dict[str, Callable[[str], list[str]]] = {
 
 @pytest.mark.parametrize("cookies", FOUND.values(), ids=FOUND.keys())
 async def test_the_cookie_is_found(
-    cookies: Callable[[str], list[str]], cookie_channels: Authenticator, issuer: Issuer
+    cookies: Callable[[str], list[str]], cookie_authenticator: Authenticator, issuer: Issuer
 ) -> None:
-    user = await cookie_channels.end_user(with_cookie("", cookies=cookies(issuer.token())))
+    user = await cookie_authenticator.end_user(with_cookie("", cookies=cookies(issuer.token())))
 
     assert user.owner_id == "acme"
 
 
 @pytest.mark.parametrize("cookies", NOT_FOUND.values(), ids=NOT_FOUND.keys())
 async def test_a_cookie_that_any_subdomain_could_plant_is_not_ours(
-    cookies: Callable[[str], list[str]], cookie_channels: Authenticator, issuer: Issuer
+    cookies: Callable[[str], list[str]], cookie_authenticator: Authenticator, issuer: Issuer
 ) -> None:
     with pytest.raises(Unauthenticated) as refusal:
-        await cookie_channels.end_user(with_cookie("", cookies=cookies(issuer.token())))
+        await cookie_authenticator.end_user(with_cookie("", cookies=cookies(issuer.token())))
 
     assert refusal.value.challenge_error is None  # nothing was sent, as far as we are concerned
 
@@ -173,49 +175,51 @@ def test_nothing_but_blanks_around_a_value_is_taken_away(value: str) -> None:
     assert find_cookie([f"{NAME} = \t{value} "], NAME) == value
 
 
-async def test_an_empty_cookie_is_a_bad_credential(cookie_channels: Authenticator) -> None:
+async def test_an_empty_cookie_is_a_bad_credential(cookie_authenticator: Authenticator) -> None:
     with pytest.raises(Unauthenticated) as refusal:
-        await cookie_channels.end_user(with_cookie(""))
+        await cookie_authenticator.end_user(with_cookie(""))
     assert refusal.value.challenge_error == "invalid_token"
 
 
-async def test_a_service_key_in_the_cookie_is_refused(cookie_channels: Authenticator) -> None:
+async def test_a_service_key_in_the_cookie_is_refused(cookie_authenticator: Authenticator) -> None:
     with pytest.raises(Unauthenticated) as refusal:
-        await cookie_channels.end_user(with_cookie(f"sk_{'a' * 16}_{'A' * 43}"))
-    assert refusal.value.reason == "a service key at the browser channel"
+        await cookie_authenticator.end_user(with_cookie(f"sk_{'a' * 16}_{'A' * 43}"))
+    assert refusal.value.reason == "a service key on a browser route"
 
 
-async def test_the_service_door_knows_no_cookies(cookie_channels: Authenticator, issuer: Issuer) -> None:
+async def test_service_routes_accept_no_cookies(cookie_authenticator: Authenticator, issuer: Issuer) -> None:
     for token in (issuer.token(), f"sk_{'a' * 16}_{'A' * 43}"):
         with pytest.raises(Unauthenticated) as refusal:
-            await cookie_channels.service(with_cookie(token))
+            await cookie_authenticator.service(with_cookie(token))
         assert refusal.value.reason == "no credential"
 
 
-async def test_a_bearer_decides_alone(cookie_channels: Authenticator, issuer: Issuer) -> None:
+async def test_a_bearer_decides_alone(cookie_authenticator: Authenticator, issuer: Issuer) -> None:
     """A page of another origin cannot make a browser send it, so it needs none of the proof a cookie needs."""
     hostile = with_cookie(issuer.token(org_id="cookie"), sec_fetch_site="cross-site", csrf_header=None)
 
-    user = await cookie_channels.end_user(replace(hostile, authorization=[f"Bearer {issuer.token(org_id='bearer')}"]))
+    user = await cookie_authenticator.end_user(
+        replace(hostile, authorization=[f"Bearer {issuer.token(org_id='bearer')}"])
+    )
     assert user.owner_id == "bearer"
 
     for authorization in ("Bearer junk", "Basic dXNlcjpwYXNz", "", f"Bearer {issuer.token(exp=0)}"):
         with pytest.raises(Unauthenticated):
-            await cookie_channels.end_user(with_cookie(issuer.token(), authorization=[authorization]))
+            await cookie_authenticator.end_user(with_cookie(issuer.token(), authorization=[authorization]))
 
 
-async def test_without_cookie_settings_cookies_do_not_exist(channels: Authenticator, issuer: Issuer) -> None:
-    assert channels.csrf_header is None
+async def test_without_cookie_settings_cookies_do_not_exist(authenticator: Authenticator, issuer: Issuer) -> None:
+    assert authenticator.csrf_header is None
     for cookies in ([f"{NAME}={issuer.token()}"], [f"{NAME}=a; {NAME}=b"]):
         with pytest.raises(Unauthenticated) as refusal:
-            await channels.end_user(with_cookie("", cookies=cookies, sec_fetch_site="cross-site"))
+            await authenticator.end_user(with_cookie("", cookies=cookies, sec_fetch_site="cross-site"))
         assert refusal.value.challenge_error is None
 
 
-async def test_names_are_the_configured_ones(open_channels: OpenDoors, issuer: Issuer) -> None:
-    async with open_channels(cookie={"name": "__Host-acme", "csrf_header": "x-acme"}) as channels:
-        assert channels.csrf_header == "x-acme"
-        user = await channels.end_user(with_cookie("", cookies=[f"__Host-acme={issuer.token()}"]))
+async def test_names_are_the_configured_ones(make_authenticator: MakeAuthenticator, issuer: Issuer) -> None:
+    async with make_authenticator(cookie={"name": "__Host-acme", "csrf_header": "x-acme"}) as authenticator:
+        assert authenticator.csrf_header == "x-acme"
+        user = await authenticator.end_user(with_cookie("", cookies=[f"__Host-acme={issuer.token()}"]))
         assert user.owner_id == "acme"
         with pytest.raises(Unauthenticated):
-            await channels.end_user(with_cookie(issuer.token()))
+            await authenticator.end_user(with_cookie(issuer.token()))

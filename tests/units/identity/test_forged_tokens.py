@@ -15,7 +15,7 @@ from tests.support.tokens import Issuer, IssuerServer, StoppedClock, rsa_key
 
 pytestmark = pytest.mark.anyio
 
-OpenDoors = Callable[..., AbstractAsyncContextManager[Authenticator]]
+MakeAuthenticator = Callable[..., AbstractAsyncContextManager[Authenticator]]
 
 
 def bearer(token: str) -> Credentials:
@@ -27,15 +27,15 @@ def in_cookie(token: str) -> Credentials:
 
 
 @pytest.fixture
-async def cookie_channels(open_channels: OpenDoors) -> AsyncIterator[Authenticator]:
+async def cookie_authenticator(make_authenticator: MakeAuthenticator) -> AsyncIterator[Authenticator]:
     """The cookie brings a token to its check without the Authorization header's own syntax in the way."""
-    async with open_channels(cookie={}) as authenticator:
+    async with make_authenticator(cookie={}) as authenticator:
         await authenticator.warm()
         yield authenticator
 
 
-async def test_an_honest_token_opens_the_channel(channels: Authenticator, issuer: Issuer) -> None:
-    user = await channels.end_user(bearer(issuer.token()))
+async def test_an_honest_token_opens_the_channel(authenticator: Authenticator, issuer: Issuer) -> None:
+    user = await authenticator.end_user(bearer(issuer.token()))
 
     assert (user.subject, user.owner_id, user.owner_name, user.username) == (
         "user-1",
@@ -47,12 +47,12 @@ async def test_an_honest_token_opens_the_channel(channels: Authenticator, issuer
 
 @pytest.mark.parametrize(("reason", "forge"), FORGERIES.values(), ids=FORGERIES.keys())
 async def test_a_forged_token_is_refused_for_its_own_reason_and_costs_no_request(
-    reason: str, forge: Forge, cookie_channels: Authenticator, issuer: Issuer, server: IssuerServer
+    reason: str, forge: Forge, cookie_authenticator: Authenticator, issuer: Issuer, server: IssuerServer
 ) -> None:
     asked_before = len(server.requests)
 
     with pytest.raises(Unauthenticated) as refusal:
-        await cookie_channels.end_user(in_cookie(forge(issuer)))
+        await cookie_authenticator.end_user(in_cookie(forge(issuer)))
 
     assert refusal.value.reason == reason
     assert len(server.requests) == asked_before
@@ -60,10 +60,10 @@ async def test_a_forged_token_is_refused_for_its_own_reason_and_costs_no_request
 
 @pytest.mark.parametrize(("_reason", "forge"), FORGERIES.values(), ids=FORGERIES.keys())
 async def test_every_forged_bearer_gets_the_same_answer(
-    _reason: str, forge: Forge, channels: Authenticator, issuer: Issuer
+    _reason: str, forge: Forge, authenticator: Authenticator, issuer: Issuer
 ) -> None:
     with pytest.raises(Unauthenticated) as refusal:
-        await channels.end_user(bearer(forge(issuer)))
+        await authenticator.end_user(bearer(forge(issuer)))
 
     answer = refusal.value
     assert (answer.status, answer.code, answer.challenge_error) == (401, "unauthenticated", "invalid_token")
@@ -72,12 +72,12 @@ async def test_every_forged_bearer_gets_the_same_answer(
 
 @pytest.mark.parametrize("name", ["jku", "x5u", "jwk-own-key-and-kid", "kid-is-url", "kid-traversal"])
 async def test_even_with_the_cooldown_over_only_the_issuer_is_asked(
-    name: str, channels: Authenticator, issuer: Issuer, server: IssuerServer, clock: StoppedClock
+    name: str, authenticator: Authenticator, issuer: Issuer, server: IssuerServer, clock: StoppedClock
 ) -> None:
     clock.advance(31)
 
     with pytest.raises(Unauthenticated):
-        await channels.end_user(bearer(FORGERIES[name][1](issuer)))
+        await authenticator.end_user(bearer(FORGERIES[name][1](issuer)))
 
     assert {request.url.host for request in server.requests} == {"login.example.test"}
 
@@ -86,22 +86,22 @@ async def test_even_with_the_cooldown_over_only_the_issuer_is_asked(
     "name", ["alg-none-with-signature", "hs256-with-public-pem", "es256-under-rsa-kid", "crit-b64"]
 )
 async def test_what_cannot_be_right_does_not_even_fetch_the_first_keys(
-    name: str, open_channels: OpenDoors, issuer: Issuer, server: IssuerServer
+    name: str, make_authenticator: MakeAuthenticator, issuer: Issuer, server: IssuerServer
 ) -> None:
-    async with open_channels() as channels:
+    async with make_authenticator() as authenticator:
         with pytest.raises(Unauthenticated):
-            await channels.end_user(bearer(FORGERIES[name][1](issuer)))
+            await authenticator.end_user(bearer(FORGERIES[name][1](issuer)))
 
     assert server.requests == []
 
 
-async def test_the_reason_in_the_log_never_holds_what_was_sent(channels: Authenticator, issuer: Issuer) -> None:
+async def test_the_reason_in_the_log_never_holds_what_was_sent(authenticator: Authenticator, issuer: Issuer) -> None:
     claims = {"iss": "canary-iss", "aud": "canary-aud", "sub": "canary\x00", "org_id": ["canary"], "exp": "canary"}
     marked = [issuer.token(**{name: value}) for name, value in claims.items()]
     marked += [issuer.token_with_header(alg="canary"), issuer.token_with_header(kid="canary")]
     for token in marked:
         with pytest.raises(Unauthenticated) as refusal:
-            await channels.end_user(bearer(token))
+            await authenticator.end_user(bearer(token))
         assert "canary" not in refusal.value.reason
 
 
@@ -123,23 +123,25 @@ async def test_the_reason_in_the_log_never_holds_what_was_sent(channels: Authent
     ids=spelled,
 )
 async def test_what_is_only_unusual_is_accepted(
-    changes: dict[str, Any], channels: Authenticator, issuer: Issuer
+    changes: dict[str, Any], authenticator: Authenticator, issuer: Issuer
 ) -> None:
-    assert (await channels.end_user(bearer(issuer.token(**changes)))).owner_id == "acme"
+    assert (await authenticator.end_user(bearer(issuer.token(**changes)))).owner_id == "acme"
 
 
 @pytest.mark.parametrize("typ", [None, "JWT", "jwt", "at+jwt", "application/at+jwt", "okta-internal-at+jwt"])
-async def test_any_typ_of_an_access_token_will_do(typ: str | None, channels: Authenticator, issuer: Issuer) -> None:
+async def test_any_typ_of_an_access_token_will_do(
+    typ: str | None, authenticator: Authenticator, issuer: Issuer
+) -> None:
     token = issuer.token_with_header(typ=typ) if typ else issuer.token_with_header("typ")
 
-    assert (await channels.end_user(bearer(token))).owner_id == "acme"
+    assert (await authenticator.end_user(bearer(token))).owner_id == "acme"
 
 
-async def test_headers_that_offer_keys_are_ignored_not_punished(channels: Authenticator, issuer: Issuer) -> None:
+async def test_headers_that_offer_keys_are_ignored_not_punished(authenticator: Authenticator, issuer: Issuer) -> None:
     """Some issuers do send them; the token is judged by the issuer's own key, and that is all."""
     offered = {"jku": SOMEWHERE, "x5u": SOMEWHERE, "x5c": ["MIIB"], "jwk": rsa_key("attacker").jwk()}
 
-    assert (await channels.end_user(bearer(issuer.token_with_header(**offered)))).owner_id == "acme"
+    assert (await authenticator.end_user(bearer(issuer.token_with_header(**offered)))).owner_id == "acme"
 
 
 async def test_a_token_of_exactly_the_limit_is_read(issuer: Issuer) -> None:

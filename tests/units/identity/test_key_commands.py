@@ -21,11 +21,11 @@ from tests.support.databases import SqliteDatabases
 from tests.support.tokens import Issuer, StoppedClock
 
 PEPPER = "a pepper of decent length"
-Channel = Callable[[str, StoppedClock], Service]
+Present = Callable[[str, StoppedClock], Service]
 
 
 @pytest.fixture
-def channel(sqlite_databases: SqliteDatabases, issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Channel]:
+def present(sqlite_databases: SqliteDatabases, issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Present]:
     """Have the command line use a database of this test; return a way to present a key, as the broker would see it."""
     url = sqlite_databases.create()
     variables = {
@@ -67,9 +67,9 @@ def after(**span: float) -> StoppedClock:
     return StoppedClock(datetime.now(UTC) + timedelta(**span))
 
 
-def test_a_key_is_made_used_rotated_with_an_overlap_and_revoked(channel: Channel) -> None:
+def test_a_key_is_made_used_rotated_with_an_overlap_and_revoked(present: Present) -> None:
     old = made("create", "--name", "billing", "--scope", "accounts:read", "--owner", "acme", "--expires", "30d")
-    service = channel(old["key"], after(seconds=1))
+    service = present(old["key"], after(seconds=1))
     assert (service.name, service.scopes, service.owner_ids) == (
         "billing",
         frozenset({Scope.ACCOUNTS_READ}),
@@ -83,41 +83,41 @@ def test_a_key_is_made_used_rotated_with_an_overlap_and_revoked(channel: Channel
     new = made("rotate", old["key_id"], "--overlap", "2h")
     assert listed()[old["key_id"]]["rotated_to"] == new["key_id"]
     for key in (old["key"], new["key"]):
-        within = channel(key, after(minutes=119))
+        within = present(key, after(minutes=119))
         assert (within.scopes, within.owner_ids) == (service.scopes, service.owner_ids)
     with pytest.raises(Unauthenticated):
-        channel(old["key"], after(minutes=121))
-    channel(new["key"], after(minutes=121))
+        present(old["key"], after(minutes=121))
+    present(new["key"], after(minutes=121))
 
     assert run("revoke", new["key_id"]).exit_code == 0
     with pytest.raises(Unauthenticated):
-        channel(new["key"], after(seconds=1))
+        present(new["key"], after(seconds=1))
     assert [key["active"] for key in listed().values()] == [True, False]
     again = run("revoke", new["key_id"])
     assert (again.exit_code, "no active key has this id" in again.output) == (1, True)
 
 
-def test_a_key_ends_after_its_life_or_never(channel: Channel) -> None:
+def test_a_key_ends_after_its_life_or_never(present: Present) -> None:
     default = made("create", "--name", "a", "--all-scopes")
     short = made("create", "--name", "b", "--scope", "sync:write", "--scope", "events:read", "--expires", "30m")
     endless = made("create", "--name", "c", "--all-scopes", "--expires", "never")
 
-    assert channel(default["key"], after(days=89)).scopes == frozenset(Scope)
-    assert channel(short["key"], after(minutes=29)).scopes == {Scope.SYNC_WRITE, Scope.EVENTS_READ}
-    assert channel(endless["key"], after(days=4000)).owner_ids is None
+    assert present(default["key"], after(days=89)).scopes == frozenset(Scope)
+    assert present(short["key"], after(minutes=29)).scopes == {Scope.SYNC_WRITE, Scope.EVENTS_READ}
+    assert present(endless["key"], after(days=4000)).owner_ids is None
     assert endless["expires_at"] is None
     for key, moment in ((default, after(days=91)), (short, after(minutes=31))):
         with pytest.raises(Unauthenticated):
-            channel(key["key"], moment)
+            present(key["key"], moment)
 
 
-def test_several_keys_of_one_name_are_active_at_once(channel: Channel) -> None:
+def test_several_keys_of_one_name_are_active_at_once(present: Present) -> None:
     keys = [made("create", "--name", "billing", "--all-scopes") for _ in range(3)]
 
-    assert {channel(key["key"], after(seconds=1)).credential_id for key in keys} == {key["key_id"] for key in keys}
+    assert {present(key["key"], after(seconds=1)).credential_id for key in keys} == {key["key_id"] for key in keys}
 
 
-@pytest.mark.usefixtures("channel")
+@pytest.mark.usefixtures("present")
 @pytest.mark.parametrize(
     "words",
     [
@@ -135,21 +135,21 @@ def test_what_makes_no_sense_is_a_usage_mistake_and_makes_nothing(words: tuple[s
     assert listed() == {}
 
 
-@pytest.mark.usefixtures("channel")
+@pytest.mark.usefixtures("present")
 def test_a_life_of_no_length_is_refused_and_not_taken_for_endless() -> None:
     assert isinstance(run("create", "--name", "a", "--all-scopes", "--expires", "0d").exception, Unprocessable)
     assert listed() == {}
 
 
-def test_an_overlap_of_no_length_ends_the_old_key_at_once(channel: Channel) -> None:
+def test_an_overlap_of_no_length_ends_the_old_key_at_once(present: Present) -> None:
     old = made("create", "--name", "a", "--all-scopes")
     new = made("rotate", old["key_id"], "--overlap", "0m")
-    assert channel(new["key"], after(seconds=1)).credential_id == new["key_id"]
+    assert present(new["key"], after(seconds=1)).credential_id == new["key_id"]
     with pytest.raises(Unauthenticated):
-        channel(old["key"], after(seconds=1))
+        present(old["key"], after(seconds=1))
 
 
-@pytest.mark.usefixtures("channel")
+@pytest.mark.usefixtures("present")
 def test_only_a_key_that_lives_is_rotated() -> None:
     key_id = made("create", "--name", "a", "--all-scopes")["key_id"]
     made("rotate", key_id)

@@ -12,27 +12,31 @@ from tests.support.tokens import Issuer, IssuerServer, StoppedClock, ec_key, rsa
 
 pytestmark = pytest.mark.anyio
 
-OpenDoors = Callable[..., AbstractAsyncContextManager[Authenticator]]
+MakeAuthenticator = Callable[..., AbstractAsyncContextManager[Authenticator]]
 COOLDOWN, FRESH, STALE = 30, 600, 86_400
 ONE_FETCH = ["https://login.example.test/.well-known/openid-configuration", "https://login.example.test/keys"]
 
 
-async def enter(channels: Authenticator, token: str) -> str:
-    return (await channels.end_user(Credentials([f"Bearer {token}"], [], None, None, None))).owner_id
+async def enter(authenticator: Authenticator, token: str) -> str:
+    return (await authenticator.end_user(Credentials([f"Bearer {token}"], [], None, None, None))).owner_id
 
 
-async def is_refused(channels: Authenticator, token: str) -> bool:
+async def is_refused(authenticator: Authenticator, token: str) -> bool:
     try:
-        await enter(channels, token)
+        await enter(authenticator, token)
     except Unauthenticated:
         return True
     return False
 
 
-async def test_200_cold_callers_cause_one_fetch(open_channels: OpenDoors, issuer: Issuer, server: IssuerServer) -> None:
+async def test_200_cold_callers_cause_one_fetch(
+    make_authenticator: MakeAuthenticator, issuer: Issuer, server: IssuerServer
+) -> None:
     server.hold = asyncio.Event()
-    async with open_channels() as channels:
-        callers = [asyncio.create_task(enter(channels, issuer.token(sub=f"user-{number}"))) for number in range(200)]
+    async with make_authenticator() as authenticator:
+        callers = [
+            asyncio.create_task(enter(authenticator, issuer.token(sub=f"user-{number}"))) for number in range(200)
+        ]
         await server.arrived.wait()
         server.hold.set()
 
@@ -42,39 +46,43 @@ async def test_200_cold_callers_cause_one_fetch(open_channels: OpenDoors, issuer
 
 
 async def test_500_unknown_kids_cause_no_fetch_in_the_cooldown_and_one_after_it(
-    channels: Authenticator, issuer: Issuer, server: IssuerServer, clock: StoppedClock
+    authenticator: Authenticator, issuer: Issuer, server: IssuerServer, clock: StoppedClock
 ) -> None:
     clock.advance(COOLDOWN - 1)
-    assert all([await is_refused(channels, issuer.token_with_header(kid=f"guess-{number}")) for number in range(500)])
+    assert all(
+        [await is_refused(authenticator, issuer.token_with_header(kid=f"guess-{number}")) for number in range(500)]
+    )
     assert server.urls == ONE_FETCH
 
     clock.advance(1)
-    assert all([await is_refused(channels, issuer.token_with_header(kid=f"guess-{number}")) for number in range(500)])
+    assert all(
+        [await is_refused(authenticator, issuer.token_with_header(kid=f"guess-{number}")) for number in range(500)]
+    )
     assert server.urls == ONE_FETCH * 2
 
 
 async def test_a_new_key_is_found_as_soon_as_a_token_names_it(
-    channels: Authenticator, issuer: Issuer, server: IssuerServer, clock: StoppedClock
+    authenticator: Authenticator, issuer: Issuer, server: IssuerServer, clock: StoppedClock
 ) -> None:
     before = issuer.token()
     issuer.rotate(rsa_key("rsa-2"), keep_old=True)
-    assert await is_refused(channels, issuer.token())  # still in the cooldown of the first fetch
+    assert await is_refused(authenticator, issuer.token())  # still in the cooldown of the first fetch
 
     clock.advance(COOLDOWN)
 
-    assert await enter(channels, issuer.token()) == "acme"
-    assert await enter(channels, before) == "acme"
+    assert await enter(authenticator, issuer.token()) == "acme"
+    assert await enter(authenticator, before) == "acme"
     assert server.urls == ONE_FETCH * 2
 
 
 async def test_many_callers_with_a_new_key_cause_one_fetch(
-    channels: Authenticator, issuer: Issuer, server: IssuerServer, clock: StoppedClock
+    authenticator: Authenticator, issuer: Issuer, server: IssuerServer, clock: StoppedClock
 ) -> None:
     issuer.rotate(rsa_key("rsa-2"))
     clock.advance(COOLDOWN)
     server.hold, server.arrived = asyncio.Event(), asyncio.Event()
 
-    callers = [asyncio.create_task(enter(channels, issuer.token())) for _ in range(50)]
+    callers = [asyncio.create_task(enter(authenticator, issuer.token())) for _ in range(50)]
     await server.arrived.wait()
     server.hold.set()
 
@@ -83,83 +91,85 @@ async def test_many_callers_with_a_new_key_cause_one_fetch(
 
 
 async def test_a_withdrawn_key_stops_counting_once_keys_are_no_longer_fresh(
-    channels: Authenticator, issuer: Issuer, server: IssuerServer, clock: StoppedClock
+    authenticator: Authenticator, issuer: Issuer, server: IssuerServer, clock: StoppedClock
 ) -> None:
     clock.advance(FRESH)
     stolen = issuer.token()
-    assert await enter(channels, stolen) == "acme"
+    assert await enter(authenticator, stolen) == "acme"
     assert server.urls == ONE_FETCH
     issuer.rotate(rsa_key("rsa-2"))
 
     clock.advance(1)
 
-    assert await is_refused(channels, stolen)
+    assert await is_refused(authenticator, stolen)
 
 
 async def test_a_process_that_slept_does_not_believe_yesterdays_keys(
-    channels: Authenticator, issuer: Issuer, clock: StoppedClock
+    authenticator: Authenticator, issuer: Issuer, clock: StoppedClock
 ) -> None:
     stolen_key = issuer.key
     issuer.rotate(rsa_key("rsa-2"))
     clock.advance(STALE - 1)
     issuer.key, present_key = stolen_key, issuer.key
-    assert await is_refused(channels, issuer.token())
+    assert await is_refused(authenticator, issuer.token())
     issuer.key = present_key
-    assert await enter(channels, issuer.token()) == "acme"
+    assert await enter(authenticator, issuer.token()) == "acme"
 
 
 async def test_the_last_good_keys_count_while_the_issuer_is_away_until_they_are_stale(
-    channels: Authenticator, issuer: Issuer, server: IssuerServer, clock: StoppedClock
+    authenticator: Authenticator, issuer: Issuer, server: IssuerServer, clock: StoppedClock
 ) -> None:
     server.away = True
     for _ in range(10):
         clock.advance(STALE / 10)
-        assert await enter(channels, issuer.token()) == "acme"
-    assert [status.has_keys for status in channels.issuers_status()] == [True]
+        assert await enter(authenticator, issuer.token()) == "acme"
+    assert [status.has_keys for status in authenticator.issuers_status()] == [True]
 
     clock.advance(1)
 
     with pytest.raises(Unavailable, match="the identity provider cannot be reached") as away:
-        await enter(channels, issuer.token())
+        await enter(authenticator, issuer.token())
     assert 0 < (away.value.retry_after or 0) <= COOLDOWN
-    assert [status.has_keys for status in channels.issuers_status()] == [False]
+    assert [status.has_keys for status in authenticator.issuers_status()] == [False]
 
 
 async def test_a_hanging_issuer_stalls_nobody_once_it_is_known(
-    channels: Authenticator, issuer: Issuer, server: IssuerServer, clock: StoppedClock
+    authenticator: Authenticator, issuer: Issuer, server: IssuerServer, clock: StoppedClock
 ) -> None:
     clock.advance(FRESH + 1)
     server.away = True
-    assert await enter(channels, issuer.token()) == "acme"
+    assert await enter(authenticator, issuer.token()) == "acme"
     server.away, server.hold, server.arrived = False, asyncio.Event(), asyncio.Event()
     clock.advance(COOLDOWN)
 
-    assert await enter(channels, issuer.token()) == "acme"
+    assert await enter(authenticator, issuer.token()) == "acme"
 
     await server.arrived.wait()
     # Had it been waited for, it would have run into its deadline by now.
-    assert [status.problem for status in channels.issuers_status()] == ["the issuer cannot be reached (ConnectError)"]
+    assert [status.problem for status in authenticator.issuers_status()] == [
+        "the issuer cannot be reached (ConnectError)"
+    ]
     server.hold.set()
 
 
 async def test_a_failed_fetch_starts_the_cooldown_too(
-    open_channels: OpenDoors, issuer: Issuer, server: IssuerServer, clock: StoppedClock
+    make_authenticator: MakeAuthenticator, issuer: Issuer, server: IssuerServer, clock: StoppedClock
 ) -> None:
     server.away = True
-    async with open_channels() as channels:
+    async with make_authenticator() as authenticator:
         for _ in range(50):
             with pytest.raises(Unavailable) as away:
-                await enter(channels, issuer.token())
+                await enter(authenticator, issuer.token())
             assert away.value.retry_after == COOLDOWN
         assert len(server.requests) == 1
 
         server.away = False
         clock.advance(COOLDOWN)
-        assert await enter(channels, issuer.token()) == "acme"
+        assert await enter(authenticator, issuer.token()) == "acme"
 
 
 async def test_an_unknown_kid_is_no_401_while_the_issuer_is_away(
-    channels: Authenticator, issuer: Issuer, server: IssuerServer, clock: StoppedClock
+    authenticator: Authenticator, issuer: Issuer, server: IssuerServer, clock: StoppedClock
 ) -> None:
     """It may be the newest key: a 401 would log every user out for the length of the outage."""
     issuer.rotate(rsa_key("rsa-2"))
@@ -168,26 +178,26 @@ async def test_an_unknown_kid_is_no_401_while_the_issuer_is_away(
 
     for _ in range(3):
         with pytest.raises(Unavailable):
-            await enter(channels, issuer.token())
+            await enter(authenticator, issuer.token())
 
     server.away = False
     clock.advance(COOLDOWN)
-    assert await enter(channels, issuer.token()) == "acme"
+    assert await enter(authenticator, issuer.token()) == "acme"
 
 
 @pytest.mark.parametrize("age", [None, FRESH + 1], ids=["no-keys-yet", "old-keys"])
 async def test_a_caller_who_hangs_up_does_not_cancel_the_fetch_for_the_others(
-    age: float | None, open_channels: OpenDoors, issuer: Issuer, server: IssuerServer, clock: StoppedClock
+    age: float | None, make_authenticator: MakeAuthenticator, issuer: Issuer, server: IssuerServer, clock: StoppedClock
 ) -> None:
-    async with open_channels() as channels:
+    async with make_authenticator() as authenticator:
         if age is not None:
-            await channels.warm()
+            await authenticator.warm()
             clock.advance(age)
         before = len(server.requests)
         server.hold, server.arrived = asyncio.Event(), asyncio.Event()
-        first = asyncio.create_task(enter(channels, issuer.token()))
+        first = asyncio.create_task(enter(authenticator, issuer.token()))
         await server.arrived.wait()
-        second = asyncio.create_task(enter(channels, issuer.token()))
+        second = asyncio.create_task(enter(authenticator, issuer.token()))
         await asyncio.sleep(0)
         first.cancel()
         await asyncio.wait([first])
@@ -200,20 +210,22 @@ async def test_a_caller_who_hangs_up_does_not_cancel_the_fetch_for_the_others(
 
 
 async def test_a_slow_issuer_costs_the_deadline_and_no_more(
-    open_channels: OpenDoors, issuer: Issuer, server: IssuerServer
+    make_authenticator: MakeAuthenticator, issuer: Issuer, server: IssuerServer
 ) -> None:
     server.hold = asyncio.Event()
-    async with open_channels(timeout_seconds=0.05) as channels:
+    async with make_authenticator(timeout_seconds=0.05) as authenticator:
         with pytest.raises(Unavailable):
-            await enter(channels, issuer.token())
+            await enter(authenticator, issuer.token())
 
-        assert [status.problem for status in channels.issuers_status()] == ["the issuer did not answer in time"]
+        assert [status.problem for status in authenticator.issuers_status()] == ["the issuer did not answer in time"]
 
 
-async def test_closing_gives_up_a_running_fetch(open_channels: OpenDoors, issuer: Issuer, server: IssuerServer) -> None:
+async def test_closing_gives_up_a_running_fetch(
+    make_authenticator: MakeAuthenticator, issuer: Issuer, server: IssuerServer
+) -> None:
     server.hold = asyncio.Event()
-    async with open_channels() as channels:
-        caller = asyncio.create_task(enter(channels, issuer.token()))
+    async with make_authenticator() as authenticator:
+        caller = asyncio.create_task(enter(authenticator, issuer.token()))
         await server.arrived.wait()
 
     with pytest.raises(asyncio.CancelledError):
@@ -222,59 +234,59 @@ async def test_closing_gives_up_a_running_fetch(open_channels: OpenDoors, issuer
 
 @pytest.mark.parametrize("keys", [[], [{"kty": "oct", "kid": "rsa-1", "k": "AAAA"}], [rsa_key("x").jwk(use="enc")]])
 async def test_a_set_without_usable_keys_never_replaces_good_ones(
-    keys: list[dict[str, str]], channels: Authenticator, issuer: Issuer, clock: StoppedClock
+    keys: list[dict[str, str]], authenticator: Authenticator, issuer: Issuer, clock: StoppedClock
 ) -> None:
     issuer.published = keys
     clock.advance(FRESH + 1)
 
-    assert await enter(channels, issuer.token()) == "acme"
-    assert [status.problem for status in channels.issuers_status()] == ["the key set has no usable key"]
+    assert await enter(authenticator, issuer.token()) == "acme"
+    assert [status.problem for status in authenticator.issuers_status()] == ["the key set has no usable key"]
 
 
 async def test_a_token_without_kid_is_good_only_where_one_key_can_be_meant(
-    channels: Authenticator, issuer: Issuer, clock: StoppedClock
+    authenticator: Authenticator, issuer: Issuer, clock: StoppedClock
 ) -> None:
     token = issuer.token_with_header("kid")
-    assert await enter(channels, token) == "acme"
+    assert await enter(authenticator, token) == "acme"
 
     issuer.published.append(rsa_key("rsa-2").jwk())
     clock.advance(FRESH + 1)
 
-    assert await is_refused(channels, issuer.token_with_header("kid"))
-    assert await enter(channels, issuer.token()) == "acme"
+    assert await is_refused(authenticator, issuer.token_with_header("kid"))
+    assert await enter(authenticator, issuer.token()) == "acme"
 
 
 async def test_each_issuer_vouches_with_its_own_keys_only(
-    open_channels: OpenDoors, issuer: Issuer, server: IssuerServer, clock: StoppedClock
+    make_authenticator: MakeAuthenticator, issuer: Issuer, server: IssuerServer, clock: StoppedClock
 ) -> None:
     """Same kid, other issuer: the key is looked up under the issuer that the token names."""
     other = Issuer(clock, "https://other.example.test", key=ec_key("rsa-1"))
     server.issuers.append(other)
-    async with open_channels(issuers=[issuer.settings(), other.settings()]) as channels:
-        assert await enter(channels, issuer.token()) == "acme"
-        assert await enter(channels, other.token(org_id="other")) == "other"
-        assert await is_refused(channels, issuer.token(iss=other.url))
-        assert await is_refused(channels, other.token(iss=issuer.url))
+    async with make_authenticator(issuers=[issuer.settings(), other.settings()]) as authenticator:
+        assert await enter(authenticator, issuer.token()) == "acme"
+        assert await enter(authenticator, other.token(org_id="other")) == "other"
+        assert await is_refused(authenticator, issuer.token(iss=other.url))
+        assert await is_refused(authenticator, other.token(iss=issuer.url))
 
 
 async def test_warming_fetches_once_never_raises_and_mends_itself(
-    open_channels: OpenDoors, server: IssuerServer, clock: StoppedClock
+    make_authenticator: MakeAuthenticator, server: IssuerServer, clock: StoppedClock
 ) -> None:
     server.away = True
-    async with open_channels() as channels:
-        assert [(status.has_keys, status.problem) for status in channels.issuers_status()] == [(False, None)]
+    async with make_authenticator() as authenticator:
+        assert [(status.has_keys, status.problem) for status in authenticator.issuers_status()] == [(False, None)]
 
-        await channels.warm()
-        await channels.warm()
-        (status,) = channels.issuers_status()
+        await authenticator.warm()
+        await authenticator.warm()
+        (status,) = authenticator.issuers_status()
         assert (status.issuer, status.has_keys) == ("https://login.example.test", False)
         assert status.problem == "the issuer cannot be reached (ConnectError)"
         assert len(server.requests) == 1
 
         server.away = False
         clock.advance(COOLDOWN)
-        await channels.warm()
+        await authenticator.warm()
         clock.advance(COOLDOWN)
-        await channels.warm()
-        assert [(status.has_keys, status.problem) for status in channels.issuers_status()] == [(True, None)]
+        await authenticator.warm()
+        assert [(status.has_keys, status.problem) for status in authenticator.issuers_status()] == [(True, None)]
         assert server.key_fetches == 1

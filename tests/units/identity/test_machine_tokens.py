@@ -1,4 +1,4 @@
-"""Machine tokens at the service channel, and the wall between them and users' tokens."""
+"""Machine tokens on service routes, and what keeps them apart from users' tokens."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -16,7 +16,7 @@ from tests.support.tokens import Issuer, IssuerServer, StoppedClock, rsa_key
 
 pytestmark = pytest.mark.anyio
 
-OpenDoors = Callable[..., AbstractAsyncContextManager[Authenticator]]
+MakeAuthenticator = Callable[..., AbstractAsyncContextManager[Authenticator]]
 
 
 def bearer(token: str) -> Credentials:
@@ -30,15 +30,15 @@ def machines(clock: StoppedClock, server: IssuerServer) -> Issuer:
     return issuer
 
 
-async def serve(open_channels: OpenDoors, machines: Issuer, token: str, **changes: Any) -> Service:
-    async with open_channels(machine_issuers=[machines.machine_settings(**changes)]) as channels:
-        return await channels.service(bearer(token))
+async def serve(make_authenticator: MakeAuthenticator, machines: Issuer, token: str, **changes: Any) -> Service:
+    async with make_authenticator(machine_issuers=[machines.machine_settings(**changes)]) as authenticator:
+        return await authenticator.service(bearer(token))
 
 
-async def test_a_machine_token_is_a_service(open_channels: OpenDoors, machines: Issuer) -> None:
+async def test_a_machine_token_is_a_service(make_authenticator: MakeAuthenticator, machines: Issuer) -> None:
     token = machines.token("email", sub="batch@clients", scope="accounts:read sync:write", org_id=None)
 
-    service = await serve(open_channels, machines, token)
+    service = await serve(make_authenticator, machines, token)
 
     assert (service.credential_id, service.name, service.kind) == (
         "batch@clients",
@@ -69,15 +69,17 @@ async def test_a_machine_token_is_a_service(open_channels: OpenDoors, machines: 
     ],
     ids=spelled,
 )
-async def test_scopes(scope: Any, expected: set[Scope], open_channels: OpenDoors, machines: Issuer) -> None:
-    service = await serve(open_channels, machines, machines.token(scope=scope))
+async def test_scopes(
+    scope: Any, expected: set[Scope], make_authenticator: MakeAuthenticator, machines: Issuer
+) -> None:
+    service = await serve(make_authenticator, machines, machines.token(scope=scope))
 
     assert service.scopes == expected
 
 
-async def test_scopes_under_another_name(open_channels: OpenDoors, machines: Issuer) -> None:
+async def test_scopes_under_another_name(make_authenticator: MakeAuthenticator, machines: Issuer) -> None:
     service = await serve(
-        open_channels, machines, machines.token(permissions=["sync:write"]), scope_claim="permissions"
+        make_authenticator, machines, machines.token(permissions=["sync:write"]), scope_claim="permissions"
     )
 
     assert service.scopes == {Scope.SYNC_WRITE}
@@ -88,9 +90,9 @@ async def test_scopes_under_another_name(open_channels: OpenDoors, machines: Iss
     [(["acme", "globex"], {"acme", "globex"}), ("acme", {"acme"}), ("acme globex", {"acme globex"}), ([], set())],
     ids=spelled,
 )
-async def test_owners(owners: Any, expected: set[str], open_channels: OpenDoors, machines: Issuer) -> None:
+async def test_owners(owners: Any, expected: set[str], make_authenticator: MakeAuthenticator, machines: Issuer) -> None:
     service = await serve(
-        open_channels, machines, machines.token(owners=owners, scope="accounts:read"), owners_claim="owners"
+        make_authenticator, machines, machines.token(owners=owners, scope="accounts:read"), owners_claim="owners"
     )
 
     assert service.owner_ids == frozenset(expected)
@@ -101,9 +103,11 @@ async def test_owners(owners: Any, expected: set[str], open_channels: OpenDoors,
 @pytest.mark.parametrize(
     "owners", [None, [7], ["acme", None], {"acme": True}, True, "", ["acme\x00"], ["a" * 256]], ids=spelled
 )
-async def test_unclear_owners_never_mean_all(owners: Any, open_channels: OpenDoors, machines: Issuer) -> None:
+async def test_unclear_owners_never_mean_all(
+    owners: Any, make_authenticator: MakeAuthenticator, machines: Issuer
+) -> None:
     with pytest.raises(Unauthenticated) as refusal:
-        await serve(open_channels, machines, machines.token(owners=owners), owners_claim="owners")
+        await serve(make_authenticator, machines, machines.token(owners=owners), owners_claim="owners")
     assert refusal.value.reason == (
         "the token does not say which owners the machine is limited to"
         if owners is None
@@ -112,23 +116,23 @@ async def test_unclear_owners_never_mean_all(owners: Any, open_channels: OpenDoo
 
 
 async def test_a_machine_is_called_by_the_configured_claim_or_else_by_its_subject(
-    open_channels: OpenDoors, machines: Issuer
+    make_authenticator: MakeAuthenticator, machines: Issuer
 ) -> None:
     token = machines.token(sub="client-7", client_name="Billing", email=None)
     for path, name in (("client_name", "Billing"), ("absent", "client-7"), (None, "client-7")):
         claims = {"owner_id": "unused", "username": path}
-        assert (await serve(open_channels, machines, token, claims=claims)).name == name
+        assert (await serve(make_authenticator, machines, token, claims=claims)).name == name
 
 
 @pytest.mark.parametrize(
     ("claims", "what"), [({"sub": "s" * 256}, "the subject"), ({"client_name": ["Billing"]}, "the machine's name")]
 )
 async def test_a_machines_names_are_decent_text(
-    claims: dict[str, Any], what: str, open_channels: OpenDoors, machines: Issuer
+    claims: dict[str, Any], what: str, make_authenticator: MakeAuthenticator, machines: Issuer
 ) -> None:
     paths = {"owner_id": "unused", "username": "client_name"}
     with pytest.raises(Unauthenticated) as refusal:
-        await serve(open_channels, machines, machines.token(**claims), claims=paths)
+        await serve(make_authenticator, machines, machines.token(**claims), claims=paths)
     assert refusal.value.reason == f"the claim for {what} is not text of 1 to 255 printable characters"
 
 
@@ -161,59 +165,63 @@ async def test_whatever_the_verifier_lets_through_a_machine_has_a_subject(machin
     ids=spelled,
 )
 async def test_a_machine_token_is_checked_like_any_other(
-    claims: dict[str, Any], open_channels: OpenDoors, machines: Issuer
+    claims: dict[str, Any], make_authenticator: MakeAuthenticator, machines: Issuer
 ) -> None:
     with pytest.raises(Unauthenticated):
-        await serve(open_channels, machines, machines.token(scope="sync:write", **claims))
+        await serve(make_authenticator, machines, machines.token(scope="sync:write", **claims))
 
 
-async def test_neither_door_takes_the_tokens_of_the_other(
-    open_channels: OpenDoors, issuer: Issuer, machines: Issuer
+async def test_neither_kind_of_route_accepts_the_tokens_of_the_other(
+    make_authenticator: MakeAuthenticator, issuer: Issuer, machines: Issuer
 ) -> None:
-    async with open_channels(machine_issuers=[machines.machine_settings()]) as channels:
+    async with make_authenticator(machine_issuers=[machines.machine_settings()]) as authenticator:
         with pytest.raises(Unauthenticated):
-            await channels.service(bearer(issuer.token(scope="sync:write")))
+            await authenticator.service(bearer(issuer.token(scope="sync:write")))
         with pytest.raises(Unauthenticated):
-            await channels.end_user(bearer(machines.token()))
+            await authenticator.end_user(bearer(machines.token()))
 
 
 async def test_without_machine_issuers_no_jwt_opens_the_service_channel(
-    channels: Authenticator, issuer: Issuer
+    authenticator: Authenticator, issuer: Issuer
 ) -> None:
     with pytest.raises(Unauthenticated) as refusal:
-        await channels.service(bearer(issuer.token(scope="sync:write")))
-    assert refusal.value.reason == "the token's issuer is not trusted at this channel"
+        await authenticator.service(bearer(issuer.token(scope="sync:write")))
+    assert refusal.value.reason == "the token's issuer is not trusted on these routes"
 
 
-async def test_one_issuer_with_two_audiences(open_channels: OpenDoors, issuer: Issuer, server: IssuerServer) -> None:
+async def test_one_issuer_with_two_audiences(
+    make_authenticator: MakeAuthenticator, issuer: Issuer, server: IssuerServer
+) -> None:
     machine_settings = issuer.machine_settings(audiences=["machines"])
-    async with open_channels(machine_issuers=[machine_settings]) as channels:
+    async with make_authenticator(machine_issuers=[machine_settings]) as authenticator:
         user, machine = issuer.token(scope="sync:write"), issuer.token(aud="machines", scope="sync:write")
-        assert (await channels.end_user(bearer(user))).owner_id == "acme"
-        assert (await channels.service(bearer(machine))).scopes == {Scope.SYNC_WRITE}
+        assert (await authenticator.end_user(bearer(user))).owner_id == "acme"
+        assert (await authenticator.service(bearer(machine))).scopes == {Scope.SYNC_WRITE}
         with pytest.raises(Unauthenticated):
-            await channels.service(bearer(user))
+            await authenticator.service(bearer(user))
         with pytest.raises(Unauthenticated):
-            await channels.end_user(bearer(machine))
+            await authenticator.end_user(bearer(machine))
     assert server.key_fetches == 1  # they share the keys and the cooldown
 
 
-async def test_one_issuer_with_one_audience_and_a_mark(open_channels: OpenDoors, issuer: Issuer) -> None:
+async def test_one_issuer_with_one_audience_and_a_mark(make_authenticator: MakeAuthenticator, issuer: Issuer) -> None:
     """Auth0 marks machine tokens with gty; even one that carries an owner is no user."""
     machine_settings = issuer.machine_settings(required_claims={"gty": "client-credentials"})
-    async with open_channels(machine_issuers=[machine_settings]) as channels:
+    async with make_authenticator(machine_issuers=[machine_settings]) as authenticator:
         user, machine = issuer.token(), issuer.token(gty="client-credentials", scope="sync:write")
-        assert (await channels.end_user(bearer(user))).owner_id == "acme"
-        assert (await channels.service(bearer(machine))).scopes == {Scope.SYNC_WRITE}
+        assert (await authenticator.end_user(bearer(user))).owner_id == "acme"
+        assert (await authenticator.service(bearer(machine))).scopes == {Scope.SYNC_WRITE}
         with pytest.raises(Unauthenticated):
-            await channels.service(bearer(user))
+            await authenticator.service(bearer(user))
         with pytest.raises(Unauthenticated) as refusal:
-            await channels.end_user(bearer(machine))
-        assert refusal.value.reason == "a machine token at the browser channel"
+            await authenticator.end_user(bearer(machine))
+        assert refusal.value.reason == "a machine token on a browser route"
 
 
-async def test_a_mark_means_nothing_where_audiences_tell_them_apart(open_channels: OpenDoors, issuer: Issuer) -> None:
+async def test_a_mark_means_nothing_where_audiences_tell_them_apart(
+    make_authenticator: MakeAuthenticator, issuer: Issuer
+) -> None:
     """A machine's required claim may be one that users have too, as long as the audience is the wall."""
     machine_settings = issuer.machine_settings(audiences=["machines"], required_claims={"tenant": "eu"})
-    async with open_channels(machine_issuers=[machine_settings]) as channels:
-        assert (await channels.end_user(bearer(issuer.token(tenant="eu")))).owner_id == "acme"
+    async with make_authenticator(machine_issuers=[machine_settings]) as authenticator:
+        assert (await authenticator.end_user(bearer(issuer.token(tenant="eu")))).owner_id == "acme"

@@ -17,14 +17,14 @@ from tests.support.tokens import Issuer, IssuerServer, StoppedClock, rsa_key
 
 pytestmark = pytest.mark.anyio
 
-OpenDoors = Callable[..., AbstractAsyncContextManager[Authenticator]]
+MakeAuthenticator = Callable[..., AbstractAsyncContextManager[Authenticator]]
 DISCOVERY = "https://login.example.test/.well-known/openid-configuration"
 KEYS = "https://login.example.test/keys"
 Answer = tuple[int, dict[str, str], Iterable[bytes]]
 
 
-async def enter(channels: Authenticator, token: str) -> str:
-    return (await channels.end_user(Credentials([f"Bearer {token}"], [], None, None, None))).owner_id
+async def enter(authenticator: Authenticator, token: str) -> str:
+    return (await authenticator.end_user(Credentials([f"Bearer {token}"], [], None, None, None))).owner_id
 
 
 def document(**changes: Any) -> Answer:
@@ -110,75 +110,75 @@ async def test_a_bad_answer_is_a_clear_503_and_never_costs_good_keys(
     url: str,
     answer: Answer,
     problem: str,
-    open_channels: OpenDoors,
+    make_authenticator: MakeAuthenticator,
     issuer: Issuer,
     server: IssuerServer,
     clock: StoppedClock,
 ) -> None:
     server.answers[url] = answer
-    async with open_channels() as channels:
+    async with make_authenticator() as authenticator:
         with pytest.raises(Unavailable):
-            await enter(channels, issuer.token())
-        assert [status.problem for status in channels.issuers_status()] == [problem]
+            await enter(authenticator, issuer.token())
+        assert [status.problem for status in authenticator.issuers_status()] == [problem]
 
         del server.answers[url]
         clock.advance(30)
-        assert await enter(channels, issuer.token()) == "acme"
+        assert await enter(authenticator, issuer.token()) == "acme"
 
         server.answers[url] = answer
         clock.advance(601)
-        assert await enter(channels, issuer.token()) == "acme"
-        assert [status.problem for status in channels.issuers_status()] == [problem]
+        assert await enter(authenticator, issuer.token()) == "acme"
+        assert [status.problem for status in authenticator.issuers_status()] == [problem]
 
     assert {request.url.host for request in server.requests} == {"login.example.test"}
 
 
 async def test_an_answer_of_exactly_the_limit_is_read(
-    open_channels: OpenDoors, issuer: Issuer, server: IssuerServer
+    make_authenticator: MakeAuthenticator, issuer: Issuer, server: IssuerServer
 ) -> None:
     server.answers[KEYS] = (200, {}, [b" " * (256 * 1024 - len(GOOD_KEYS)), GOOD_KEYS])
-    async with open_channels() as channels:
-        assert await enter(channels, issuer.token()) == "acme"
+    async with make_authenticator() as authenticator:
+        assert await enter(authenticator, issuer.token()) == "acme"
 
 
-async def test_50_keys_are_read(open_channels: OpenDoors, issuer: Issuer) -> None:
+async def test_50_keys_are_read(make_authenticator: MakeAuthenticator, issuer: Issuer) -> None:
     issuer.published += [rsa_key().jwk(kid=f"k{number}") for number in range(49)]
-    async with open_channels() as channels:
-        assert await enter(channels, issuer.token()) == "acme"
+    async with make_authenticator() as authenticator:
+        assert await enter(authenticator, issuer.token()) == "acme"
 
 
 async def test_whatever_else_goes_wrong_is_no_500(
-    open_channels: OpenDoors, issuer: Issuer, server: IssuerServer, monkeypatch: pytest.MonkeyPatch
+    make_authenticator: MakeAuthenticator, issuer: Issuer, server: IssuerServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def explode(_request: object) -> None:
         message = "a bug in the transport, with a secret in its text"
         raise KeyError(message)
 
     monkeypatch.setattr(server, "handle_async_request", explode)
-    async with open_channels() as channels:
+    async with make_authenticator() as authenticator:
         with pytest.raises(Unavailable):
-            await enter(channels, issuer.token())
-        assert [status.problem for status in channels.issuers_status()] == ["unexpected KeyError"]
+            await enter(authenticator, issuer.token())
+        assert [status.problem for status in authenticator.issuers_status()] == ["unexpected KeyError"]
 
 
 async def test_an_issuer_may_keep_its_keys_on_another_host(
-    open_channels: OpenDoors, issuer: Issuer, server: IssuerServer
+    make_authenticator: MakeAuthenticator, issuer: Issuer, server: IssuerServer
 ) -> None:
     server.answers[DISCOVERY] = document(jwks_uri="https://www.keys.example/certs")
     server.answers["https://www.keys.example/certs"] = (200, {}, [GOOD_KEYS])
-    async with open_channels() as channels:
-        assert await enter(channels, issuer.token()) == "acme"
+    async with make_authenticator() as authenticator:
+        assert await enter(authenticator, issuer.token()) == "acme"
 
 
 @pytest.mark.parametrize("url", ["https://tenant.auth.example/", "https://keycloak.example/realms/acme"])
 async def test_discovery_keeps_the_path_and_drops_a_final_slash(
-    url: str, open_channels: OpenDoors, server: IssuerServer, clock: StoppedClock
+    url: str, make_authenticator: MakeAuthenticator, server: IssuerServer, clock: StoppedClock
 ) -> None:
     """Auth0's issuer ends in a slash, Keycloak's has a path (OIDC Discovery 1.0 section 4.1)."""
     issuer = Issuer(clock, url)
     server.issuers = [issuer]
-    async with open_channels(issuers=[issuer.settings()]) as channels:
-        assert await enter(channels, issuer.token()) == "acme"
+    async with make_authenticator(issuers=[issuer.settings()]) as authenticator:
+        assert await enter(authenticator, issuer.token()) == "acme"
     assert server.urls[0] == url.rstrip("/") + "/.well-known/openid-configuration"
 
 
@@ -195,33 +195,39 @@ async def test_discovery_keeps_the_path_and_drops_a_final_slash(
     ],
 )
 async def test_plain_http_keys_only_between_loopback_addresses(
-    home: str, keys: str, *, good: bool, open_channels: OpenDoors, server: IssuerServer, clock: StoppedClock
+    home: str,
+    keys: str,
+    *,
+    good: bool,
+    make_authenticator: MakeAuthenticator,
+    server: IssuerServer,
+    clock: StoppedClock,
 ) -> None:
     issuer = Issuer(clock, home)
     server.answers[f"{home}/.well-known/openid-configuration"] = IssuerServer.json({"issuer": home, "jwks_uri": keys})
     server.answers[keys] = (200, {}, [GOOD_KEYS])
-    async with open_channels(issuers=[issuer.settings()]) as channels:
-        await channels.warm()
-        assert [status.has_keys for status in channels.issuers_status()] == [good]
+    async with make_authenticator(issuers=[issuer.settings()]) as authenticator:
+        await authenticator.warm()
+        assert [status.has_keys for status in authenticator.issuers_status()] == [good]
 
 
 async def test_a_configured_address_needs_no_discovery(
-    open_channels: OpenDoors, issuer: Issuer, server: IssuerServer
+    make_authenticator: MakeAuthenticator, issuer: Issuer, server: IssuerServer
 ) -> None:
     server.answers["https://cdn.example/jwks.json"] = (200, {}, [GOOD_KEYS])
-    async with open_channels(issuers=[issuer.settings(jwks_uri="https://cdn.example/jwks.json")]) as channels:
-        assert await enter(channels, issuer.token()) == "acme"
+    async with make_authenticator(issuers=[issuer.settings(jwks_uri="https://cdn.example/jwks.json")]) as authenticator:
+        assert await enter(authenticator, issuer.token()) == "acme"
     assert server.urls == ["https://cdn.example/jwks.json"]
 
 
 async def test_requests_carry_nothing_but_what_is_needed(
-    open_channels: OpenDoors, issuer: Issuer, server: IssuerServer, clock: StoppedClock
+    make_authenticator: MakeAuthenticator, issuer: Issuer, server: IssuerServer, clock: StoppedClock
 ) -> None:
     server.answers[KEYS] = (200, {"set-cookie": "tracking=1; Path=/"}, [GOOD_KEYS])
-    async with open_channels() as channels:
-        await enter(channels, issuer.token())
+    async with make_authenticator() as authenticator:
+        await enter(authenticator, issuer.token())
         clock.advance(601)
-        await enter(channels, issuer.token())
+        await enter(authenticator, issuer.token())
 
     assert len(server.requests) == 4
     for request in server.requests:
@@ -231,32 +237,36 @@ async def test_requests_carry_nothing_but_what_is_needed(
 
 
 async def test_nothing_of_the_environment_is_used(
-    open_channels: OpenDoors, issuer: Issuer, server: IssuerServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    make_authenticator: MakeAuthenticator,
+    issuer: Issuer,
+    server: IssuerServer,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     """Neither a proxy, which could read along, nor a netrc file, whose password would go to the issuer."""
     (tmp_path / "netrc").write_text("machine login.example.test login broker password secret")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    async with open_channels() as channels:
-        assert await enter(channels, issuer.token()) == "acme"
+    async with make_authenticator() as authenticator:
+        assert await enter(authenticator, issuer.token()) == "acme"
     assert all("authorization" not in request.headers for request in server.requests)
     async with open_client(1) as client:
         assert client.trust_env is False
 
 
 async def test_keys_from_a_file(
-    open_channels: OpenDoors, issuer: Issuer, server: IssuerServer, clock: StoppedClock, tmp_path: Path
+    make_authenticator: MakeAuthenticator, issuer: Issuer, server: IssuerServer, clock: StoppedClock, tmp_path: Path
 ) -> None:
     file = tmp_path / "jwks.json"
     file.write_text(json.dumps({"keys": issuer.published}))
-    async with open_channels(issuers=[issuer.settings(jwks_file=file)]) as channels:
-        assert await enter(channels, issuer.token()) == "acme"
+    async with make_authenticator(issuers=[issuer.settings(jwks_file=file)]) as authenticator:
+        assert await enter(authenticator, issuer.token()) == "acme"
 
         issuer.rotate(rsa_key("rsa-2"))
         file.write_text(json.dumps({"keys": issuer.published}))
         clock.advance(30)
-        assert await enter(channels, issuer.token()) == "acme"
+        assert await enter(authenticator, issuer.token()) == "acme"
     assert server.requests == []
 
 
@@ -271,14 +281,14 @@ async def test_keys_from_a_file(
     ],
 )
 async def test_an_unusable_key_file_is_a_mistake_at_start(
-    content: str | None, problem: str, open_channels: OpenDoors, issuer: Issuer, tmp_path: Path
+    content: str | None, problem: str, make_authenticator: MakeAuthenticator, issuer: Issuer, tmp_path: Path
 ) -> None:
     file = tmp_path / "jwks.json"
     if content is not None:
         file.write_text(content)
 
     with pytest.raises(SettingsError) as refusal:
-        async with open_channels(issuers=[issuer.settings(jwks_file=file)]):
+        async with make_authenticator(issuers=[issuer.settings(jwks_file=file)]):
             pass
 
     assert refusal.value.mistakes == (f"BROKER_IDENTITY__ISSUERS[0]: jwks_file: {problem}",)

@@ -89,7 +89,7 @@ def keys(identity_database: Database, clock: StoppedClock) -> ServiceKeys:
     return ServiceKeys(identity_database, [PEPPER, OLD_PEPPER], clock)
 
 
-async def test_a_key_opens_the_door_as_what_it_was_made_for(
+async def test_a_key_is_accepted_as_what_it_was_made_for(
     keys: ServiceKeys, identity_database: Database, clock: StoppedClock
 ) -> None:
     created = await make(
@@ -341,18 +341,18 @@ async def test_a_key_made_under_the_previous_pepper_still_counts(
         await ServiceKeys(identity_database, [PEPPER], clock).authenticate(created.key)
 
 
-async def test_the_doors_know_every_configured_pepper(
+async def test_every_configured_pepper_is_known(
     identity_database: Database, clock: StoppedClock, issuer: Issuer
 ) -> None:
     peppers = ServiceKeySettings(pepper=SecretStr(PEPPER.decode()), previous_peppers=(SecretStr(OLD_PEPPER.decode()),))
     made = [await make(identity_database, clock, pepper=pepper) for pepper in (PEPPER, OLD_PEPPER, b"never configured")]
     identity = IdentitySettings(issuers=(issuer.settings(),))
-    async with open_authenticator(identity, peppers, [], database=identity_database, clock=clock) as channels:
+    async with open_authenticator(identity, peppers, [], database=identity_database, clock=clock) as authenticator:
         for created in made[:2]:
-            service = await channels.service(Credentials([f"Bearer {created.key}"], [], None, None, None))
+            service = await authenticator.service(Credentials([f"Bearer {created.key}"], [], None, None, None))
             assert service.credential_id == created.key_id
         with pytest.raises(Unauthenticated):
-            await channels.service(Credentials([f"Bearer {made[2].key}"], [], None, None, None))
+            await authenticator.service(Credentials([f"Bearer {made[2].key}"], [], None, None, None))
 
 
 async def test_use_is_noted_at_most_once_a_minute(

@@ -14,7 +14,7 @@ from tests.support.tokens import Issuer, IssuerServer, StoppedClock, compact, hm
 
 pytestmark = pytest.mark.anyio
 
-OpenDoors = Callable[..., AbstractAsyncContextManager[Authenticator]]
+MakeAuthenticator = Callable[..., AbstractAsyncContextManager[Authenticator]]
 SECRET = "thirty-two bytes of shared secret"
 
 
@@ -23,18 +23,18 @@ def home_made(clock: StoppedClock) -> Issuer:
     return Issuer(clock, "acme-app", secret=SECRET)
 
 
-async def enter(channels: Authenticator, token: str) -> str:
-    return (await channels.end_user(Credentials([f"Bearer {token}"], [], None, None, None))).owner_id
+async def enter(authenticator: Authenticator, token: str) -> str:
+    return (await authenticator.end_user(Credentials([f"Bearer {token}"], [], None, None, None))).owner_id
 
 
 async def test_an_honest_token_needs_no_request(
-    open_channels: OpenDoors, home_made: Issuer, server: IssuerServer
+    make_authenticator: MakeAuthenticator, home_made: Issuer, server: IssuerServer
 ) -> None:
-    async with open_channels(issuers=[home_made.settings()]) as channels:
-        assert await enter(channels, home_made.token()) == "acme"
-        assert await enter(channels, home_made.token_with_header("kid", "typ")) == "acme"
-        assert await enter(channels, home_made.token_with_header(kid="anything")) == "acme"
-        assert channels.issuers_status() == []
+    async with make_authenticator(issuers=[home_made.settings()]) as authenticator:
+        assert await enter(authenticator, home_made.token()) == "acme"
+        assert await enter(authenticator, home_made.token_with_header("kid", "typ")) == "acme"
+        assert await enter(authenticator, home_made.token_with_header(kid="anything")) == "acme"
+        assert authenticator.issuers_status() == []
     assert server.requests == []
 
 
@@ -62,26 +62,26 @@ FORGERIES: dict[str, Callable[[Issuer], str]] = {
 
 @pytest.mark.parametrize("forge", FORGERIES.values(), ids=FORGERIES.keys())
 async def test_a_forged_token_is_refused(
-    forge: Callable[[Issuer], str], open_channels: OpenDoors, home_made: Issuer
+    forge: Callable[[Issuer], str], make_authenticator: MakeAuthenticator, home_made: Issuer
 ) -> None:
-    async with open_channels(issuers=[home_made.settings()]) as channels:
+    async with make_authenticator(issuers=[home_made.settings()]) as authenticator:
         with pytest.raises(Unauthenticated):
-            await enter(channels, forge(home_made))
+            await enter(authenticator, forge(home_made))
 
 
 async def test_secret_and_public_keys_of_two_issuers_do_not_mix(
-    open_channels: OpenDoors, home_made: Issuer, issuer: Issuer
+    make_authenticator: MakeAuthenticator, home_made: Issuer, issuer: Issuer
 ) -> None:
-    async with open_channels(issuers=[home_made.settings(), issuer.settings()]) as channels:
-        assert await enter(channels, home_made.token()) == "acme"
-        assert await enter(channels, issuer.token()) == "acme"
+    async with make_authenticator(issuers=[home_made.settings(), issuer.settings()]) as authenticator:
+        assert await enter(authenticator, home_made.token()) == "acme"
+        assert await enter(authenticator, issuer.token()) == "acme"
         for forged in (
             compact(home_made.header(), issuer.claims(), home_made.sign),
             compact(issuer.header(), home_made.claims(), issuer.sign),
             compact(issuer.header(alg="HS256"), issuer.claims(), hmac_signer(issuer.key.public_pem())),
         ):
             with pytest.raises(Unauthenticated):
-                await enter(channels, forged)
+                await enter(authenticator, forged)
 
 
 @pytest.mark.parametrize(
@@ -94,12 +94,17 @@ async def test_secret_and_public_keys_of_two_issuers_do_not_mix(
     ids=["short-for-hs512", "short-for-hs384", "public-key"],
 )
 async def test_an_unfit_secret_is_a_mistake_at_start(
-    secret: str, algorithms: list[str], mistake: str, open_channels: OpenDoors, home_made: Issuer, issuer: Issuer
+    secret: str,
+    algorithms: list[str],
+    mistake: str,
+    make_authenticator: MakeAuthenticator,
+    home_made: Issuer,
+    issuer: Issuer,
 ) -> None:
     broken = home_made.settings(secret=secret, algorithms=algorithms)
 
     with pytest.raises(SettingsError) as refusal:
-        async with open_channels(issuers=[issuer.settings(), broken]):
+        async with make_authenticator(issuers=[issuer.settings(), broken]):
             pass
 
     (told,) = refusal.value.mistakes
@@ -108,14 +113,14 @@ async def test_an_unfit_secret_is_a_mistake_at_start(
 
 
 async def test_every_unfit_issuer_is_told_of_at_once_users_and_machines_alike(
-    open_channels: OpenDoors, home_made: Issuer, issuer: Issuer
+    make_authenticator: MakeAuthenticator, home_made: Issuer, issuer: Issuer
 ) -> None:
     unfit = {"secret": SECRET, "algorithms": ["HS512"]}
     users = [home_made.settings(**unfit, issuer=name) for name in ("one", "two")]
     machines = [issuer.machine_settings(), *(home_made.machine_settings(**unfit, issuer=name) for name in ("a", "b"))]
 
     with pytest.raises(SettingsError) as refusal:
-        async with open_channels(issuers=users, machine_issuers=machines):
+        async with make_authenticator(issuers=users, machine_issuers=machines):
             pass
 
     assert [mistake.partition(":")[0] for mistake in refusal.value.mistakes] == [

@@ -1,4 +1,4 @@
-"""The signature check by itself: what the channels check before it must not be all there is."""
+"""The signature check by itself: what the authenticator checks before it must not be all there is."""
 
 from typing import Any
 

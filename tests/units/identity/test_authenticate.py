@@ -1,4 +1,4 @@
-"""The Authorization header at both channels: its syntax, whose credential goes where, and that nothing is a 500."""
+"""The Authorization header: its syntax, which credential is accepted on which routes, and that nothing is a 500."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -14,7 +14,7 @@ from tests.support.tokens import Issuer, compact
 
 pytestmark = pytest.mark.anyio
 
-OpenDoors = Callable[..., AbstractAsyncContextManager[Authenticator]]
+MakeAuthenticator = Callable[..., AbstractAsyncContextManager[Authenticator]]
 SERVICE_KEY = f"sk_{'a' * 16}_{'A' * 43}"
 
 
@@ -22,26 +22,26 @@ def with_headers(*authorization: str) -> Credentials:
     return Credentials(list(authorization), [], None, None, None)
 
 
-async def test_no_credential_gets_the_bare_challenge(channels: Authenticator) -> None:
+async def test_no_credential_gets_the_bare_challenge(authenticator: Authenticator) -> None:
     """RFC 6750 section 3: no error code where no credential was sent."""
-    for channel in (channels.end_user, channels.service):
+    for channel in (authenticator.end_user, authenticator.service):
         with pytest.raises(Unauthenticated) as refusal:
             await channel(with_headers())
         assert refusal.value.challenge_error is None
 
 
-async def test_two_authorization_headers_are_a_bad_request(channels: Authenticator, issuer: Issuer) -> None:
+async def test_two_authorization_headers_are_a_bad_request(authenticator: Authenticator, issuer: Issuer) -> None:
     """Proxies disagree on which one counts, so one of them could be checked and the other one used."""
     good = f"Bearer {issuer.token()}"
-    for channel in (channels.end_user, channels.service):
+    for channel in (authenticator.end_user, authenticator.service):
         for headers in ((good, good), (good, "Bearer junk"), ("", good), (good, "")):
             with pytest.raises(InvalidRequest):
                 await channel(with_headers(*headers))
 
 
 @pytest.mark.parametrize("scheme", ["Bearer ", "bearer ", "BEARER ", "BeArEr ", "Bearer    "])
-async def test_the_scheme_in_any_case(scheme: str, channels: Authenticator, issuer: Issuer) -> None:
-    assert (await channels.end_user(with_headers(scheme + issuer.token()))).owner_id == "acme"
+async def test_the_scheme_in_any_case(scheme: str, authenticator: Authenticator, issuer: Issuer) -> None:
+    assert (await authenticator.end_user(with_headers(scheme + issuer.token()))).owner_id == "acme"
 
 
 MALFORMED: dict[str, Callable[[str], str]] = {
@@ -75,31 +75,31 @@ MALFORMED: dict[str, Callable[[str], str]] = {
 
 @pytest.mark.parametrize("spell", MALFORMED.values(), ids=MALFORMED.keys())
 async def test_a_malformed_header_is_a_bad_credential_at_both_channels(
-    spell: Callable[[str], str], channels: Authenticator, issuer: Issuer
+    spell: Callable[[str], str], authenticator: Authenticator, issuer: Issuer
 ) -> None:
-    for channel, token in ((channels.end_user, issuer.token()), (channels.service, SERVICE_KEY)):
+    for channel, token in ((authenticator.end_user, issuer.token()), (authenticator.service, SERVICE_KEY)):
         with pytest.raises(Unauthenticated) as refusal:
             await channel(with_headers(spell(token)))
         assert refusal.value.challenge_error == "invalid_token"
 
 
-async def test_the_browser_door_takes_no_service_key(channels: Authenticator) -> None:
+async def test_browser_routes_accept_no_service_key(authenticator: Authenticator) -> None:
     with pytest.raises(Unauthenticated) as refusal:
-        await channels.end_user(with_headers(f"Bearer {SERVICE_KEY}"))
-    assert refusal.value.reason == "a service key at the browser channel"
+        await authenticator.end_user(with_headers(f"Bearer {SERVICE_KEY}"))
+    assert refusal.value.reason == "a service key on a browser route"
 
 
-async def test_the_service_door_takes_no_users_token(channels: Authenticator, issuer: Issuer) -> None:
+async def test_service_routes_accept_no_users_token(authenticator: Authenticator, issuer: Issuer) -> None:
     with pytest.raises(Unauthenticated) as refusal:
-        await channels.service(with_headers(f"Bearer {issuer.token(scope='accounts:read sync:write')}"))
-    assert refusal.value.reason == "the token's issuer is not trusted at this channel"
+        await authenticator.service(with_headers(f"Bearer {issuer.token(scope='accounts:read sync:write')}"))
+    assert refusal.value.reason == "the token's issuer is not trusted on these routes"
 
 
 @pytest.mark.usefixtures("unused_database")
-async def test_what_is_no_credential_never_reaches_the_store(channels: Authenticator, issuer: Issuer) -> None:
+async def test_what_is_no_credential_never_reaches_the_store(authenticator: Authenticator, issuer: Issuer) -> None:
     for text in (issuer.token(), "junk", "sk_junk", "sk_", "SK_" + SERVICE_KEY[3:]):
         with pytest.raises(Unauthenticated):
-            await channels.service(with_headers(f"Bearer {text}"))
+            await authenticator.service(with_headers(f"Bearer {text}"))
 
 
 async def test_credentials_stay_out_of_representations(issuer: Issuer) -> None:
@@ -121,8 +121,8 @@ quick = settings(max_examples=80, suppress_health_check=[HealthCheck.function_sc
 
 @quick
 @given(headers=st.lists(header_text, max_size=2))
-async def test_no_header_text_is_a_500(headers: list[str], channels: Authenticator) -> None:
-    for channel in (channels.end_user, channels.service):
+async def test_no_header_text_is_a_500(headers: list[str], authenticator: Authenticator) -> None:
+    for channel in (authenticator.end_user, authenticator.service):
         with pytest.raises((Unauthenticated, InvalidRequest)):
             await channel(with_headers(*headers))
 
@@ -135,20 +135,20 @@ async def test_no_header_text_is_a_500(headers: list[str], channels: Authenticat
     header=st.none() | any_text,
 )
 async def test_no_cookie_text_is_a_500(
-    cookies: list[str], origin: str | None, site: str | None, header: str | None, open_channels: OpenDoors
+    cookies: list[str], origin: str | None, site: str | None, header: str | None, make_authenticator: MakeAuthenticator
 ) -> None:
-    async with open_channels(cookie={}, allowed_origins=("https://app.acme.example",)) as channels:
+    async with make_authenticator(cookie={}, allowed_origins=("https://app.acme.example",)) as authenticator:
         with pytest.raises((Unauthenticated, CsrfRefused)):
-            await channels.end_user(Credentials([], cookies, origin, site, header))
+            await authenticator.end_user(Credentials([], cookies, origin, site, header))
 
 
 @quick
 @given(header=json_values, payload=json_values)
 async def test_no_json_in_a_token_is_a_500(
-    header: object, payload: object, channels: Authenticator, issuer: Issuer
+    header: object, payload: object, authenticator: Authenticator, issuer: Issuer
 ) -> None:
     with pytest.raises(Unauthenticated):
-        await channels.end_user(with_headers("Bearer " + compact(header, payload, issuer.sign)))
+        await authenticator.end_user(with_headers("Bearer " + compact(header, payload, issuer.sign)))
 
 
 @quick
@@ -161,12 +161,12 @@ async def test_no_json_in_a_token_is_a_500(
     ),
 )
 async def test_no_honestly_signed_nonsense_is_a_500(
-    header: dict[str, object], payload: dict[str, object], channels: Authenticator, issuer: Issuer
+    header: dict[str, object], payload: dict[str, object], authenticator: Authenticator, issuer: Issuer
 ) -> None:
     """What a broken or hostile issuer may sign: a user comes of it only if it is a user."""
     token = compact({**issuer.header(), **header}, {**issuer.claims(), **payload}, issuer.sign)
     try:
-        user = await channels.end_user(with_headers(f"Bearer {token}"))
+        user = await authenticator.end_user(with_headers(f"Bearer {token}"))
     except Unauthenticated:
         return
     assert isinstance(user.owner_id, str)
