@@ -549,7 +549,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A neighbour is away; Retry-After says when to come back. */
+            /** @description An external system is away; Retry-After says when to come back. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -625,7 +625,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A neighbour is away; Retry-After says when to come back. */
+            /** @description An external system is away; Retry-After says when to come back. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -723,7 +723,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A neighbour is away; Retry-After says when to come back. */
+            /** @description An external system is away; Retry-After says when to come back. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -797,7 +797,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A neighbour is away; Retry-After says when to come back. */
+            /** @description An external system is away; Retry-After says when to come back. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -873,7 +873,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A neighbour is away; Retry-After says when to come back. */
+            /** @description An external system is away; Retry-After says when to come back. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -956,7 +956,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A neighbour is away; Retry-After says when to come back. */
+            /** @description An external system is away; Retry-After says when to come back. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1041,7 +1041,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A neighbour is away; Retry-After says when to come back. */
+            /** @description An external system is away; Retry-After says when to come back. */
             503: {
                 headers: {
                     [name: string]: unknown;
