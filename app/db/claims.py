@@ -30,8 +30,13 @@ def is_claimable(
     return sa.and_(has_passed(due_at, now, longest=longest_wait), is_free)
 
 
-def backoff(attempts: int, *, first: float, longest: float, jitter: random.Random) -> timedelta:
-    """Return how long to wait after `attempts` earlier failures: doubling, capped, and spread over its upper half."""
+def backoff(
+    attempts: int, *, first: float, longest: float, jitter: random.Random, retry_after: float | None = None
+) -> timedelta:
+    """Return how long to wait after `attempts` earlier failures: doubling, capped, and spread over its upper half.
+
+    A Retry-After that the other side gave counts, up to the same cap.
+    """
     exponent = min(attempts, 30)
-    seconds = min(longest, first * 2**exponent)
-    return timedelta(seconds=seconds * jitter.uniform(0.5, 1.0))
+    seconds = min(longest, first * 2**exponent) * jitter.uniform(0.5, 1.0)
+    return timedelta(seconds=max(seconds, min(retry_after or 0, longest)))

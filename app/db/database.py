@@ -21,7 +21,7 @@ _OUTAGE_CLASSES = ("08", "53", "57", "55", "40")
 _OUTAGE_RETRY_AFTER_SECONDS = 2.0
 
 # True inside `transaction()` and `reading()`. Upstream calls must never be made there (they would hold a connection
-# and row locks for as long as a neighbour likes); tests ask this at the moment a call arrives upstream.
+# and row locks for as long as another system likes); tests ask this at the moment a call arrives upstream.
 transaction_open: ContextVar[bool] = ContextVar("transaction_open", default=False)
 
 _SEALED: Final = "sealed"

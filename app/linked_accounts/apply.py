@@ -46,7 +46,7 @@ class Outcome(Enum):
     GONE = "gone"
     """StackOne has no such account, and the row is a tombstone now."""
     RETRY = "retry"
-    """Not found, and too early to bury it."""
+    """Not found, and too early to believe it."""
     STALE = "stale"
     """An older read than the one the row comes from."""
     BEHIND = "behind"
@@ -102,7 +102,7 @@ def decide(row: LinkedAccount, observation: Observation, now: datetime) -> Decis
 
 def _decide_gone(row: LinkedAccount, observation: Observation, now: datetime) -> Decision:
     # An event can reach us before StackOne's own read side has the account. A row that no read has ever seen is
-    # therefore given a few tries before it is buried, because burial is final.
+    # therefore given a few tries before it becomes a tombstone, because that is final.
     if row.verified_at is None and row.disconnect_requested_at is None and row.refresh_attempts < _UNKNOWN_404_LIMIT:
         return Decision(Outcome.RETRY, {})
     values = {

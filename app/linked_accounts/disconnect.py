@@ -75,7 +75,7 @@ async def disconnect(
 async def carry_out(
     runtime: Runtime, account: DueAccount, *, priority: Priority = Priority.INTERACTIVE
 ) -> Disconnected:
-    """Delete a claimed account at StackOne and bury it."""
+    """Delete a claimed account at StackOne and make its row a tombstone."""
     try:
         found = await _delete_upstream(runtime, account, priority)
     except AppError as error:
@@ -153,7 +153,7 @@ async def request_disconnect(
     if row.disconnect_requested_at is None:
         change = Change(Kind.DISCONNECT_REQUESTED, row.account_id, row.owner_id, row.provider)
         await append_changes(connection, [change], source=Source.DISCONNECT, actor=actor, now=now)
-    return DueAccount(row.account_id, marks, row.refresh_attempts, ticket, row.owner_id, by)
+    return DueAccount(row.account_id, marks, row.refresh_attempts, row.owner_id, by, ticket)
 
 
 async def _locked(connection: AsyncConnection, account_id: str) -> LinkedAccount | None:

@@ -27,17 +27,12 @@ class DueAccount:
     account_id: str
     marks: int
     attempts: int
-    ticket: int
     owner_id: str | None
     disconnect_requested_by: str | None
+    ticket: int
 
 
-async def mark_due(
-    connection: AsyncConnection,
-    account_id: str,
-    *,
-    now: datetime,
-) -> None:
+async def mark_due(connection: AsyncConnection, account_id: str, *, now: datetime) -> None:
     """Ask for an account to be read again; an unknown one gets a row that stays unseen until StackOne confirms it."""
     values = {"account_id": account_id, "refresh_due_at": now, "refresh_marks": 1}
     statement = upsert(connection, linked_accounts, values)
@@ -82,12 +77,7 @@ async def claim_due(
     ticket = await take_read_ticket(connection)
     return [
         DueAccount(
-            row.account_id,
-            row.refresh_marks,
-            row.refresh_attempts,
-            ticket,
-            row.owner_id,
-            row.disconnect_requested_by,
+            row.account_id, row.refresh_marks, row.refresh_attempts, row.owner_id, row.disconnect_requested_by, ticket
         )
         for row in rows
     ]
@@ -109,9 +99,11 @@ async def reschedule(connection: AsyncConnection, account: DueAccount, *, until:
 def wait_after(
     account: DueAccount, error: AppError | None, *, settings: SyncSettings, jitter: random.Random
 ) -> timedelta:
-    """Return how long a claimed row waits for its next try; a neighbour's Retry-After counts, up to the cap."""
-    longest = settings.max_backoff_seconds
-    wait = backoff(account.attempts, first=settings.backoff_seconds, longest=longest, jitter=jitter)
-    if isinstance(error, Unavailable) and error.retry_after is not None:
-        return max(wait, timedelta(seconds=min(error.retry_after, longest)))
-    return wait
+    """Return how long a claimed row waits for its next try."""
+    return backoff(
+        account.attempts,
+        first=settings.backoff_seconds,
+        longest=settings.max_backoff_seconds,
+        jitter=jitter,
+        retry_after=error.retry_after if isinstance(error, Unavailable) else None,
+    )

@@ -99,11 +99,13 @@ def decide_retry(
     """Say when a delivery that failed is tried again; None after its last attempt."""
     if delivery.attempts + 1 >= settings.max_attempts:
         return None
-    longest = settings.max_backoff_seconds
-    wait = backoff(delivery.attempts, first=settings.backoff_seconds, longest=longest, jitter=jitter)
-    if retry_after is not None:
-        wait = max(wait, timedelta(seconds=min(retry_after, longest)))
-    return now + wait
+    return now + backoff(
+        delivery.attempts,
+        first=settings.backoff_seconds,
+        longest=settings.max_backoff_seconds,
+        jitter=jitter,
+        retry_after=retry_after,
+    )
 
 
 def _count(runtime: Runtime, delivery: Delivery, outcome: PushOutcome) -> None:

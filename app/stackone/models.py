@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from enum import StrEnum
+from enum import Enum
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
@@ -31,7 +31,7 @@ class AccountGone(Exception):
     """StackOne says that there is no such account."""
 
 
-class Category(StrEnum):
+class Category(Enum):
     """Categories as they stand on the wire; the spec's examples show the enum's names instead, which are not valid."""
 
     ATS = "ats"
@@ -50,7 +50,7 @@ class Category(StrEnum):
     SCHEDULING = "scheduling"
 
 
-class SessionType(StrEnum):
+class SessionType(Enum):
     """Whether a connection counts as production or test; lower case on the wire."""
 
     PRODUCTION = "production"

@@ -1,4 +1,4 @@
-"""What a sweep decides, without any reading or writing."""
+"""What a sweep decides, without touching the database."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""The record of sweeps: asked for by anybody, carried out by who holds the lease, resumed where a crash left them."""
+"""The record of sweeps: requested by anybody, carried out by who holds the lease, resumed where a crash left them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -75,7 +75,7 @@ async def request(
 
     A share named on purpose also counts for a sweep that still waits; one that runs keeps the share it began with.
     """
-    # Its row is the lock: of several who ask at once, each after the first finds what the first has asked for.
+    # Its row is the lock: of several requests at once, each after the first finds the sweep of the first.
     await take_read_ticket(connection)
     known = await unfinished(connection)
     if known is not None:

@@ -106,7 +106,7 @@ async def request_sweep(runtime: Runtime, *, by: str, max_removal_percent: float
 
 
 async def sweep_if_due(runtime: Runtime) -> int:
-    """Sweep if one is asked for, was interrupted, or is due by the clock; return 0, since the next is not due at once.
+    """Sweep if one is requested, was interrupted, or is due by the clock; return 0, since the next is not due at once.
 
     Runs in every process, so that any replica may sweep; the lease lets one of them do it.
     """

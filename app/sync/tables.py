@@ -1,4 +1,4 @@
-"""The table of sweeps: what was asked for, how far it is, and what it found."""
+"""The table of sweeps: what was requested, how far it is, and what it found."""
 
 from enum import Enum
 

@@ -146,11 +146,11 @@ async def test_a_disconnect_interrupted_anywhere_happens_once_or_can_be_repeated
         status = await graveyard.call("DELETE", path, headers=token())
         survived = graveyard.is_alive() and status == 204
         await graveyard.bury()
-        wished = "account.disconnect_requested" in await graveyard.history(account.id)
-        assert wished or status is None
+        requested = "account.disconnect_requested" in await graveyard.history(account.id)
+        assert requested or status is None
         await graveyard.time_passes()
         await graveyard.raise_broker()
-        if not wished:
+        if not requested:
             assert graveyard.project.accounts.find(account.id) is not None
             assert await graveyard.call("DELETE", path, headers=token()) == 204
 

@@ -87,7 +87,7 @@ class Traffic:
 
     graveyard: Graveyard
     told: list[tuple[str, int | None]] = field(default_factory=list)
-    wished: list[tuple[str, int | None]] = field(default_factory=list)
+    requested: list[tuple[str, int | None]] = field(default_factory=list)
     is_over: bool = False
 
     async def tell(self) -> None:
@@ -99,7 +99,7 @@ class Traffic:
     async def disconnect(self, account_ids: Iterable[str]) -> None:
         """Disconnect one account after the other."""
         for account_id in account_ids:
-            self.wished.append((account_id, await disconnect(self.graveyard, account_id)))
+            self.requested.append((account_id, await disconnect(self.graveyard, account_id)))
             await asyncio.sleep(0.1)
 
     async def is_refused(self) -> bool:
@@ -113,13 +113,13 @@ class Traffic:
     async def assert_nothing_is_lost(self) -> None:
         """What was acknowledged is written down, whatever became of the rest, and each once."""
         assert {status for _, status in self.told} == {200, 503}
-        assert {status for _, status in self.wished} <= {202, 204, 503}
+        assert {status for _, status in self.requested} <= {202, 204, 503}
         for account_id, status in self.told:
             history = await self.graveyard.history(account_id)
             assert history.count("hint") <= 1
             assert status == 503 or "hint" in history
             assert history.count("account.linked") == 1
-        for account_id, status in self.wished:
+        for account_id, status in self.requested:
             if status in {202, 204}:
                 assert self.graveyard.project.accounts.find(account_id) is None
                 assert (await self.graveyard.history(account_id)).count("account.unlinked") == 1

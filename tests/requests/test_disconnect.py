@@ -1,4 +1,4 @@
-"""Disconnect: the owner's wish is kept until StackOne has carried it out, and nobody else's account is ever deleted."""
+"""Disconnect: the owner's request is kept until StackOne has carried it out; no other account is ever deleted."""
 
 from datetime import timedelta
 from typing import Any
@@ -85,7 +85,7 @@ async def test_a_service_needs_the_scope_and_the_owner(world: World) -> None:
     assert world.project.accounts.find(account_id) is None
 
 
-async def test_while_stackone_is_away_the_wish_is_kept_and_later_carried_out(world: World) -> None:
+async def test_while_stackone_is_away_the_request_is_kept_and_later_carried_out(world: World) -> None:
     account_id = await linked(world)
     await world.switch("POST", "/faults", {"path": "/accounts", "times": None, "status": 503})
     answer = await delete(world, account_id)
@@ -107,7 +107,7 @@ async def test_while_stackone_is_away_the_wish_is_kept_and_later_carried_out(wor
     assert [kind for kind, _, _ in await feed(world, account_id)].count("account.unlinked") == 1
 
 
-async def test_the_wish_survives_the_process(database_url: str) -> None:
+async def test_the_request_survives_the_process(database_url: str) -> None:
     async with open_world(database_url, sync=QUIET, webhooks=False) as world:
         account_id = await linked(world)
         await world.switch("POST", "/faults", {"path": "/accounts", "times": None, "status": 500})
@@ -122,7 +122,7 @@ async def test_the_wish_survives_the_process(database_url: str) -> None:
         await eventually(deleted, within=20)
 
 
-async def test_a_wish_of_an_owner_who_lost_the_account_is_dropped(database_url: str) -> None:
+async def test_a_request_of_an_owner_who_lost_the_account_is_dropped(database_url: str) -> None:
     async with open_world(database_url, sync=QUIET, webhooks=False) as world:
         account_id = await linked(world)
         moved = {"origin_owner_id": "org_globex", "origin_owner_name": "Globex"}
@@ -130,14 +130,14 @@ async def test_a_wish_of_an_owner_who_lost_the_account_is_dropped(database_url: 
         assert (await delete(world, account_id)).status_code == 404
         assert world.project.accounts.find(account_id) is not None
         assert await world.received("DELETE", f"/accounts/{account_id}") == []
-        # It is Bob's now, and free of Alice's wish.
+        # It is Bob's now, and free of Alice's request.
         shown = await world.broker.get(f"/v1/linked-accounts/{account_id}", headers=world.as_user("bob"))
         assert shown.status_code == 200
         assert world.runtime.metrics.registry.get_sample_value("broker_account_owner_changes_total") == 1
 
 
-async def test_a_wish_that_nobody_could_try_is_found_by_the_loop(world: World) -> None:
-    """As after a crash between the commit of the wish and the first call."""
+async def test_a_request_that_nobody_could_try_is_found_by_the_loop(world: World) -> None:
+    """As after a crash between the commit of the request and the first call."""
     account_id = await linked(world)
     async with world.runtime.database.transaction() as connection:
         row = from_row((await connection.execute(sa.select(*columns()))).one())

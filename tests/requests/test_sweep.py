@@ -145,7 +145,7 @@ async def test_half_a_list_removes_nothing(quiet: Quiet, listing: dict[str, Any]
         assert await stored(quiet) == upstream(quiet)
 
 
-async def test_the_brake_stops_a_mass_removal_and_says_how_to_override(quiet: Quiet) -> None:
+async def test_the_removal_limit_stops_a_mass_removal_and_says_how_to_override(quiet: Quiet) -> None:
     ids = [await quiet.link() for _ in range(10)]
     await sweep(quiet)
     for account_id in ids[:6]:

@@ -63,7 +63,7 @@ UNSEEN = {"verified_at": None, "updated_at": None, "read_ticket": None, "status"
         pytest.param(row(**UNSEEN), None, 11, "retry", [], id="not there yet"),
         pytest.param(row(**UNSEEN, refresh_attempts=3), None, 11, "gone", [], id="never was there"),
         pytest.param(row(**UNSEEN), account(), 11, "applied", ["account.linked"], id="first seen"),
-        pytest.param(row(deleted_at=NOW), account(updated_at=LATER), 11, "buried", [], id="seen after its burial"),
+        pytest.param(row(deleted_at=NOW), account(updated_at=LATER), 11, "buried", [], id="a tombstone, seen later"),
         pytest.param(row(deleted_at=NOW), account(updated_at=LATER), 9, "stale", [], id="an answer that came too late"),
         pytest.param(row(deleted_at=NOW), None, 11, "unchanged", [], id="still gone"),
         pytest.param(
@@ -72,10 +72,15 @@ UNSEEN = {"verified_at": None, "updated_at": None, "read_ticket": None, "status"
             11,
             "applied",
             ["account.linked"],
-            id="buried unseen, and there after all",
+            id="a tombstone unseen, and there after all",
         ),
         pytest.param(
-            row(**{**UNSEEN, "read_ticket": 10}, deleted_at=NOW), account(), 9, "stale", [], id="buried unseen, later"
+            row(**{**UNSEEN, "read_ticket": 10}, deleted_at=NOW),
+            account(),
+            9,
+            "stale",
+            [],
+            id="tombstone unseen, late",
         ),
         pytest.param(
             row(), account(status="expired"), 11, "applied", ["account.updated", "account.needs_reauth"], id="expires"
@@ -98,7 +103,7 @@ UNSEEN = {"verified_at": None, "updated_at": None, "read_ticket": None, "status"
         ),
     ],
 )
-def test_a_reading_does_what_it_may(
+def test_an_observation_does_what_it_may(
     before: LinkedAccount, shown: Account | None, ticket: int, outcome: str, told: list[str]
 ) -> None:
     decision = decided(before, shown, ticket)
@@ -126,7 +131,7 @@ def test_a_new_owner_gets_the_account_without_its_past() -> None:
         ("acme", {"owner": "left"}),
         ("globex", {"owner": "joined"}),
     ]
-    # The wish to disconnect was the old owner's.
+    # The request to disconnect was the old owner's.
     assert decision.values["disconnect_requested_at"] is None
     assert decision.values["owner_id"] == "globex"
 
