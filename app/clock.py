@@ -1,4 +1,4 @@
-"""The time, as something that is passed in, so that tests can move it."""
+"""The time, passed in, so that tests can move it."""
 
 import time
 from datetime import UTC, datetime
@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What the broker asks about time."""
+    """Where the broker reads the time."""
 
     def now(self) -> datetime:
         """Return the wall clock as an aware UTC datetime."""

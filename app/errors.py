@@ -129,7 +129,7 @@ class TooManyRequests(AppError):
 
 
 class UpstreamRejected(AppError):
-    """StackOne refused our request: a wrong key, a missing scope, or a field it does not take. Ours to fix."""
+    """StackOne refused our request: a wrong key, a missing scope, or a field it does not take. Ours to correct."""
 
     status = 502
     code = "upstream_rejected"

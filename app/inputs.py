@@ -1,8 +1,8 @@
-"""Text that may come in: what both databases can store and what cannot confuse whoever reads it later.
+"""Text that requests may contain: what both databases can store, and what cannot mislead a person who reads it later.
 
 NUL and lone surrogates pass JSON and pydantic; SQLite stores a NUL, PostgreSQL fails on it. Refusing them at the edge
 keeps such input a 422 on both. Characters that turn the direction of what follows them (bidirectional overrides,
-embeddings and isolates) make text read differently from what it is; the marks that Hebrew and Arabic need are no such.
+embeddings and isolates) make text look different from what it is; the marks that Hebrew and Arabic need are allowed.
 """
 
 import json
@@ -37,7 +37,7 @@ def _bounded_metadata(value: dict[str, Any]) -> dict[str, Any]:
     except (ValueError, RecursionError):
         message = "must be plain JSON"
         raise ValueError(message) from None
-    # What JSON has escapes for (NUL is one) is spelled with them here; all else stands as it is.
+    # In this JSON control characters are escaped; everything else is unescaped.
     storable(text)
     if "\\u0000" in text or len(text.encode()) > _LARGEST_METADATA_BYTES:
         message = f"must be at most {_LARGEST_METADATA_BYTES} bytes of JSON without NUL"
@@ -49,9 +49,9 @@ Metadata = Annotated[dict[str, Any], AfterValidator(_bounded_metadata)]
 
 
 class Body(BaseModel):
-    """What may come in."""
+    """The body of a request."""
 
-    # Unknown fields are refused, not dropped: whoever sends origin_owner_id must learn that it counts for nothing.
+    # Unknown fields are refused, not dropped: a client that sends origin_owner_id must learn that it has no effect.
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
 

@@ -1,9 +1,8 @@
 """JSON log lines, with secrets taken out as the very last step.
 
-The redactor runs after everything else has been merged in (arguments, standard-library records, tracebacks), so a
-secret has no later way into a line. It knows secrets in two ways: by the name of the field that holds them, and by
-their shape (a JWT, a service key, a bearer or basic credential). Values the process was configured with are matched
-literally too.
+The redactor runs after everything else has been merged in (arguments, standard-library records, tracebacks), so that no
+secret can get into a line after it. It finds secrets by the name of their field, by their shape (a JWT, a service key,
+a bearer or basic credential), and by value where they come from the settings.
 """
 
 import logging
@@ -39,7 +38,7 @@ class Redactor:
     """A structlog processor that replaces secrets; the last one before rendering."""
 
     def __init__(self, known_secrets: Iterable[str] = ()) -> None:
-        """`known_secrets` are configured values that are matched as they are."""
+        """`known_secrets` are the secrets of the settings."""
         longest_first = sorted({secret for secret in known_secrets if secret}, key=len, reverse=True)
         self._known = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
 

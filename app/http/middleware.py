@@ -1,4 +1,4 @@
-"""What happens around every request: its access line, its headers, and the answers that no handler gives.
+"""What happens around every request: its log line, its headers, and the answers that no handler gives.
 
 Pure ASGI classes: decorated middleware costs ten times as much and breaks cancellation and context variables.
 """
@@ -29,7 +29,7 @@ SECURITY_HEADERS = {
 
 
 class SecurityHeaders:
-    """Sets the headers of an API that is never a page, and forbids keeping any answer (RFC 9111 5.2.2.5)."""
+    """Sets the security headers of an API, and forbids caching any answer (RFC 9111 5.2.2.5)."""
 
     def __init__(self, app: ASGIApp, *, documentation_paths: frozenset[str] = frozenset()) -> None:
         """`documentation_paths` serve HTML that loads scripts; they keep their own policy."""
@@ -61,7 +61,7 @@ class SecurityHeaders:
 class WholePaths:
     """Answers 422 for a path that ends in a newline, which the framework's patterns take for the path without it.
 
-    A proxy in front that lets only some paths through would be passed by it.
+    Otherwise a request could get past a proxy that allows only certain paths.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -142,7 +142,7 @@ class AccessLog:
         finally:
             seconds = time.perf_counter() - started
             route = _route_template(scope)
-            # The method is the client's word too; unknown ones share a label so that they cannot make series.
+            # The client chooses the method too: unknown ones share a label, or anybody could make metric series.
             method = scope["method"] if scope["method"] in _METHODS else "other"
             self._metrics.requests.labels(method, route, str(status)).observe(seconds)
             if route not in _QUIET_ROUTES:

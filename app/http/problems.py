@@ -1,4 +1,4 @@
-"""AppError and everything else that goes wrong in a request -> RFC 9457 application/problem+json."""
+"""Every failure of a request, as RFC 9457 application/problem+json."""
 
 import json
 import math
@@ -34,7 +34,7 @@ _KEPT_HEADERS = ("allow", "retry-after", "access-control-", "vary")
 def problem_body(
     *, status: int, code: str, title: str, detail: str | None = None, problems: Sequence[FieldError] = ()
 ) -> bytes:
-    """Spell a problem document; `type` is a stable URN that ends in the code (RFC 9457 section 3.1.1)."""
+    """Write a problem document; `type` is a stable URN that ends in the code (RFC 9457 section 3.1.1)."""
     body: dict[str, Any] = {
         "type": f"urn:connect-broker:problem:{code}",
         "title": title,

@@ -1,4 +1,4 @@
-"""How much of a request, and how slowly, a client may send: limits on what arrives before the app sees anything.
+"""How much a client may send, and how slowly: limits on what arrives before the app sees anything.
 
 uvicorn has no deadline for a request that comes byte by byte, nor for a connection on which nothing comes at all, and
 with httptools no limit on the size of a head. Here one deadline at a time runs per connection: for a head while one is
@@ -57,14 +57,14 @@ class GuardedProtocol(HttpToolsProtocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        """Start in a head: that is what a new connection owes us."""
+        """Wait for a head: a new connection begins with one."""
         super().__init__(config, server_state, app_state, _loop)
         self._awaited = _Awaited.HEAD
         self._deadline: asyncio.TimerHandle | None = None
         self._has_begun = False
         self._is_refused = False
         self._is_too_large = False
-        # Of the head: bytes received while it was incomplete, and bytes of it that the parser has made sense of.
+        # Of the head: bytes received while it was incomplete, and bytes of it that the parser has parsed.
         self._head_bytes = 0
         self._parsed_bytes = 0
         self._messages = 0
@@ -77,12 +77,12 @@ class GuardedProtocol(HttpToolsProtocol):
         self._wait(self.header_timeout)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Leave no timer behind."""
+        """Cancel the timer."""
         self._stop_waiting()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Feed the parser in pieces of at most what a head may still have, so that none can be larger unseen."""
+        """Feed the parser in pieces of at most what a head may still have, so that a larger one is noticed."""
         self._unset_keepalive_if_required()
         if self._awaited is _Awaited.NOTHING and self._unanswered() is None and self._deadline is None:
             # Line breaks between requests begin no message, and would keep the connection open for ever.
@@ -101,8 +101,8 @@ class GuardedProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(piece)
         except httptools.HttpParserUpgrade:
-            # Nothing here speaks another protocol: the request is answered as if it had not asked for one, and the
-            # parser is of no use afterwards.
+            # No other protocol is served here: the request is answered as plain HTTP, and the connection closed,
+            # because the parser cannot go on.
             self.cycle.keep_alive = False
             return False
         except httptools.HttpParserError:
@@ -134,7 +134,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Count what was parsed. Trailers are dropped: merged into the headers they could take a proxy's place."""
+        """Count what was parsed. Trailers are dropped: merged into the headers, they could replace what a proxy set."""
         if self._awaited is _Awaited.HEAD:
             self._count_parsed(len(name) + len(value) + 4)
             super().on_header(name, value)
@@ -153,7 +153,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Owe nothing any more."""
+        """Wait for nothing more of this request."""
         self._awaited = _Awaited.NOTHING
         self._has_begun = False
         self._messages += 1

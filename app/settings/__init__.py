@@ -1,4 +1,4 @@
-"""Every setting of the broker (prefix BROKER_, nested by __), a module for each group of them."""
+"""Every setting of the broker (prefix BROKER_, nested by __), one module a section."""
 
 from app.settings.database import DatabaseSettings
 from app.settings.identity import (

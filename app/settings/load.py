@@ -39,7 +39,7 @@ class SettingsError(Exception):
 
 
 class Settings(BaseSettings):
-    """All of them. Built once by `load_settings` and handed down; nothing else reads the environment."""
+    """Every setting. Built once by `load_settings` and passed on; nothing else reads the environment."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
@@ -76,7 +76,7 @@ class _Checked:
 
 
 def _environment_name(*parts: str | int) -> str:
-    """Spell a location as the variable an operator sets: ("http", "port") -> BROKER_HTTP__PORT."""
+    """Write a location as the variable that an operator sets: ("http", "port") -> BROKER_HTTP__PORT."""
     name = PREFIX + "__".join(str(part).upper() for part in parts if not isinstance(part, int))
     return name + "".join(f"[{part}]" for part in parts if isinstance(part, int))
 
@@ -127,7 +127,7 @@ class _Variables(EnvSettingsSource):
 
 
 def _variables() -> dict[str, str]:
-    """Collect every BROKER_ variable. Raises SettingsError for names that mean nothing: typos must not pass."""
+    """Collect every BROKER_ variable. Raises SettingsError where BROKER_SECRETS_DIR has no files."""
     variables: dict[str, str] = {}
     directory = os.environ.get(SECRETS_DIR)
     if directory is not None:

@@ -1,4 +1,4 @@
-"""Who is told of changes."""
+"""Push: which services get every change."""
 
 import base64
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ _MINIMUM_PUSH_SECRET_BYTES = 24  # Standard Webhooks, "signature scheme"
 
 
 class PushDestination(Section):
-    """One of your services that is told of every change."""
+    """One of your services that gets every change as a signed webhook."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="Its name, for commands and metrics.")
     url: UrlText = Field(description="Where changes are posted; https, and at a public address.")
@@ -32,18 +32,18 @@ class PushDestination(Section):
 
 
 class PushSettings(Section):
-    """Who is told of changes by signed webhooks."""
+    """Which services get every change as a signed webhook."""
 
     destinations: tuple[PushDestination, ...] = Field(
-        default=(), max_length=20, description='Who is told (JSON list of {"name", "url", "secret"}); none by default.'
+        default=(),
+        max_length=20,
+        description='Services that get every change (JSON list of {"name", "url", "secret"}); none by default.',
     )
     timeout_seconds: float = Field(default=10, gt=0, le=60, description="Longest wait for a destination's answer.")
-    max_attempts: int = Field(
-        default=12, ge=1, le=50, description="Tries of one delivery before it is set aside as dead."
-    )
+    max_attempts: int = Field(default=12, ge=1, le=50, description="Attempts of one delivery before it is dead.")
     backoff_seconds: float = Field(default=5, gt=0, le=600, description="First wait after a failed delivery; doubles.")
     max_backoff_seconds: float = Field(
-        default=3600, ge=1, le=86_400, description="Longest wait between tries of a delivery."
+        default=3600, ge=1, le=86_400, description="Longest wait between attempts of a delivery."
     )
     batch: int = Field(default=50, ge=1, le=500, description="Deliveries under way at once.")
 

@@ -1,4 +1,4 @@
-"""What every group of settings shares, and what none of them may hold in production."""
+"""What every section of the settings shares, and what none may hold in production."""
 
 import ipaddress
 from collections.abc import Iterator
