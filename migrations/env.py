@@ -14,6 +14,7 @@ import app.db.counters
 import app.db.leases
 import app.identity.service_keys.tables
 import app.linked_accounts.tables
+import app.owners.tables
 import app.push.tables
 import app.sync.tables  # noqa: F401  imported for the tables they put into the metadata
 from app.db.engine import engine_url

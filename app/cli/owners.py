@@ -10,10 +10,10 @@ from pydantic import TypeAdapter, ValidationError
 from app.cli.opener import with_database, with_runtime
 from app.cli.printer import AsJson, fail, print_json, print_line
 from app.clock import SystemClock
-from app.connect_sessions.owner_names import Pin, pin_owner
 from app.db.database import Database
 from app.inputs import OwnerId
 from app.owners.erasure import erase_owner
+from app.owners.names import Pin, pin
 from app.owners.schemas import ErasureReceipt, OwnerName, PinnedName
 
 _EXIT_PENDING = 3
@@ -65,17 +65,12 @@ def pin_name(
     except ValidationError as error:
         raise typer.BadParameter(error.errors(include_input=False)[0]["msg"]) from error
 
-    async def pin(database: Database) -> Pin:
-        return await pin_owner(
-            owner_id,
-            wanted.name,
-            actor=f"operator:{getpass.getuser()}",
-            dry_run=dry_run,
-            database=database,
-            clock=SystemClock(),
-        )
+    async def pin_in(database: Database) -> Pin:
+        actor = f"operator:{getpass.getuser()}"
+        async with database.transaction() as connection:
+            return await pin(connection, owner_id, wanted.name, actor=actor, dry_run=dry_run, now=SystemClock().now())
 
-    pinned = PinnedName.of(with_database(pin))
+    pinned = PinnedName.of(with_database(pin_in))
     if as_json:
         print_json(pinned)
         return

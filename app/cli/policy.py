@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
@@ -34,7 +34,9 @@ def check_policy(file: Annotated[Path, typer.Argument(help="Policy file (TOML)."
 def explain_policy(
     owner: Annotated[str, typer.Option(help="Owner id.")],
     provider: Annotated[str | None, typer.Option(help="Provider; left out, the user picks one.")] = None,
-    channel: Annotated[str, typer.Option(help=f"One of {', '.join(get_args(Channel))}.")] = "browser",
+    channel: Annotated[
+        str, typer.Option(help=f"One of {', '.join(channel.value for channel in Channel)}.")
+    ] = "browser",
     claim: Annotated[
         list[str] | None, typer.Option(help="A claim as path=value, such as org.plan=gold; repeat for several.")
     ] = None,
@@ -69,8 +71,8 @@ def explain_policy(
     except ValidationError as error:
         found = error.errors(include_input=False, include_url=False)
         raise typer.BadParameter("; ".join(f"{item['loc'][0]}: {item['msg']}" for item in found)) from error
-    asked = request.asked(settings.sessions if settings else SessionSettings())
-    explanation = Explanation.of(decide(policy, asked), consider(policy, asked))
+    question = request.request(settings.sessions if settings else SessionSettings())
+    explanation = Explanation.of(decide(policy, question), consider(policy, question))
     if as_json:
         print_json(explanation)
     else:

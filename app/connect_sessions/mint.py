@@ -1,52 +1,45 @@
-"""Mint: from a verified caller and a wish to a connect-session token.
+"""Mint: from a verified owner and a request to a connect-session token.
 
-Whose session it is comes in as an `Owner`, built from claims or from a service's path, never from a body. No
-transaction is open while StackOne is asked; the ledger row is written before and completed before the token leaves.
+No transaction is open while StackOne is called; the ledger row is committed before the call, and completed before the
+token leaves.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
 
 import structlog
 from pydantic import SecretStr
 
-from app.clock import Clock
 from app.connect_sessions import ledger
-from app.connect_sessions.ledger import Mode
-from app.connect_sessions.quotas import lock_owner, require_room_for_account, require_room_for_session
-from app.db.database import Database
+from app.connect_sessions.ledger import Session
+from app.connect_sessions.tables import Mode, Status
 from app.errors import AppError, FieldError, Forbidden, NotFound, Unprocessable
+from app.identity.caller import Owner
 from app.linked_accounts import due
 from app.linked_accounts.queries import AccountsQuery
 from app.linked_accounts.store import LinkedAccount, get_for_owner, list_for_owner
-from app.metrics import Metrics
-from app.policy.rules import Channel, Grant, Policy, Request, decide
-from app.stackone.client import StackOneClient
-from app.stackone.models import AccountGone, ConnectSession, ConnectSessionRequest, possible_account_id
+from app.policy import rules
+from app.policy.rules import Channel, Grant
+from app.runtime import Runtime
+from app.stackone.models import (
+    AccountGone,
+    ConnectSession,
+    ConnectSessionRequest,
+    OwnedConnectSessionRequest,
+    possible_account_id,
+)
 
 logger = structlog.get_logger(__name__)
 
 _ACCOUNTS_CONSIDERED = 100
-# Accounts that StackOne is asked about to find one to edit; the store knows better nearly always.
+# StackOne is asked about this many accounts to find one to edit; the store is nearly always right about the first.
 _ACCOUNTS_TRIED = 3
 
 
 @dataclass(frozen=True)
-class Owner:
-    """For whom a session is, and who asks for it; everything here is verified."""
-
-    owner_id: str
-    owner_name: str
-    username: str | None
-    requested_by: str
-    claims: Mapping[str, Any] = field(default_factory=dict, repr=False)
-
-
-@dataclass(frozen=True)
-class MintedSession:
-    """A session whose ledger row is committed."""
+class Minted:
+    """A session whose ledger row is committed, with its secrets."""
 
     id: str
     token: SecretStr
@@ -56,205 +49,187 @@ class MintedSession:
     mode: Mode
     account_id: str | None
     provider: str | None
+    owner_id: str
     owner_name: str
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """What policy and the owner's accounts make of a wish."""
+async def mint(runtime: Runtime, owner: Owner, request: ConnectSessionRequest, channel: Channel) -> Minted:
+    """Open a session for `owner`; policy may narrow the request.
 
-    target: LinkedAccount | None
-    provider: str | None
-    grant: Grant
-    rule: str | None
+    Raises NotFound if `request.account_id` is not an account of the owner, in our store and at StackOne alike;
+    Forbidden if policy does not allow the request; TooManyRequests if the owner has too many sessions open;
+    Unavailable or UpstreamRejected as StackOne answers.
+    """
+    expires_in = request.expires_in or rules.default_lifetime(runtime.settings.sessions, channel)
+    request = replace(request, expires_in=expires_in)
+    account, grant, rule = await _decide(runtime, owner, request, channel)
+    mode = Mode.EDIT if account else Mode.CREATE
+    started = runtime.clock.now()
+    session = Session(
+        id=runtime.new_id("cs"),
+        owner_id=owner.owner_id,
+        requested_by=owner.requested_by,
+        channel=channel,
+        mode=mode,
+        status=Status.MINTING,
+        provider=account.provider if account else request.provider,
+        account_id=account.account_id if account else None,
+        linked_account_id=None,
+        created_at=started,
+        expires_at=started + timedelta(seconds=grant.expires_in),
+        # It is irrelevant in an edit session.
+        multiple=grant.multiple and mode is Mode.CREATE,
+    )
+    owner_name = await _write_down(runtime, owner, session, grant, rule)
+    granted = replace(
+        request,
+        provider=session.provider,
+        account_id=session.account_id,
+        categories=grant.categories,
+        # False is StackOne's default.
+        multiple=True if session.multiple else None,
+        expires_in=grant.expires_in,
+    )
+    opened = await _open_at_stackone(
+        runtime, session.id, OwnedConnectSessionRequest(owner.owner_id, owner_name, owner.username, granted)
+    )
+    runtime.metrics.sessions.labels(channel.value, mode.value).inc()
+    logger.info(
+        "connect_session_minted",
+        session_id=session.id,
+        channel=channel.value,
+        mode=mode.value,
+        actor=owner.requested_by,
+        rule=rule,
+    )
+    return Minted(
+        id=session.id,
+        token=opened.token,
+        auth_link_url=opened.auth_link_url,
+        expires_at=session.expires_at,
+        expires_in=grant.expires_in,
+        mode=mode,
+        account_id=session.account_id,
+        provider=session.provider,
+        owner_id=owner.owner_id,
+        owner_name=owner_name,
+    )
 
 
-@dataclass(frozen=True)
-class Minter:
-    """What minting needs, shared by all requests of a process."""
+async def _decide(
+    runtime: Runtime, owner: Owner, request: ConnectSessionRequest, channel: Channel
+) -> tuple[LinkedAccount | None, Grant, str | None]:
+    """Return the account to edit, if there is one, with what policy grants and the rule that grants it."""
+    candidates = await _candidates(runtime, owner.owner_id, request)
+    question = rules.Request(
+        owner_id=owner.owner_id,
+        channel=channel,
+        expires_in=request.expires_in or 0,
+        provider=candidates[0].provider if request.account_id is not None else request.provider,
+        categories=request.categories,
+        connector_profile_id=request.connector_profile_id,
+        # StackOne ignores it beside an account.
+        multiple=bool(request.multiple) and request.account_id is None,
+        has_account=bool(candidates),
+        claims=owner.claims,
+    )
+    grant, rule = _granted(runtime, question)
+    if grant.multiple or not candidates:
+        return None, grant, rule
+    for account in candidates[:_ACCOUNTS_TRIED]:
+        if await _is_owners_upstream(runtime, owner.owner_id, account.account_id):
+            return account, grant, rule
+    if request.account_id is not None:
+        raise NotFound
+    # What looked like a repair would link a new account: that needs a decision of its own.
+    return None, *_granted(runtime, replace(question, has_account=False))
 
-    database: Database
-    stackone: StackOneClient
-    policy: Policy
-    live_sessions_per_owner: int
-    clock: Clock
-    metrics: Metrics
-    new_id: Callable[[str], str]
 
-    async def mint(
-        self, wish: ConnectSessionRequest, owner: Owner, *, channel: Channel, expires_in: int
-    ) -> MintedSession:
-        """Open a session for `owner`; `expires_in` is in seconds, and policy may shorten it.
+def _granted(runtime: Runtime, question: rules.Request) -> tuple[Grant, str | None]:
+    decision = rules.decide(runtime.policy, question)
+    if decision.grant is None:
+        runtime.metrics.policy_refusals.labels(decision.rule or "").inc()
+        logger.info("policy_refused", rule=decision.rule, channel=question.channel.value, owner_id=question.owner_id)
+        raise Forbidden(decision.reason)
+    return decision.grant, decision.rule
 
-        Raises NotFound if `wish.account_id` is not an account of the owner, in our store and at StackOne alike;
-        Forbidden if policy does not allow the wish; TooManyRequests if the owner has too many sessions open;
-        Unavailable or UpstreamRejected as StackOne answers.
-        """
-        plan = await self._plan(wish, owner, channel, expires_in)
-        session_id = self.new_id("cs")
-        started = self.clock.now()
-        expires_at = started + timedelta(seconds=plan.grant.expires_in)
-        wish = replace(
-            wish,
-            origin_owner_id=owner.owner_id,
-            origin_username=owner.username,
-            account_id=plan.target.account_id if plan.target else None,
-            provider=plan.provider,
-            categories=plan.grant.categories,
-            # It is irrelevant in an edit session, and StackOne's default otherwise.
-            multiple=True if plan.grant.multiple and plan.target is None else None,
-            expires_in=plan.grant.expires_in,
+
+async def _candidates(runtime: Runtime, owner_id: str, request: ConnectSessionRequest) -> Sequence[LinkedAccount]:
+    """Return the account that is named, or else the owner's accounts of the provider, the best to edit first."""
+    if request.account_id is not None:
+        return [await _named(runtime, owner_id, request.account_id, request.provider)]
+    if request.provider is None:
+        return []
+    async with runtime.database.reading() as connection:
+        existing = await list_for_owner(connection, owner_id, AccountsQuery(provider=[request.provider]), limit=_ACCOUNTS_CONSIDERED)
+    # A second account would be a duplicate: offer the one that needs attention, else the newest.
+    now = runtime.clock.now()
+    return sorted(existing, key=lambda account: (account.needs_reauth, account.created_at or now), reverse=True)
+
+
+async def _named(runtime: Runtime, owner_id: str, account_id: str, provider: str | None) -> LinkedAccount:
+    """Return the owner's account of this id. Raises NotFound, or Unprocessable if it is of another provider."""
+    if not possible_account_id(account_id):
+        raise NotFound
+    async with runtime.database.reading() as connection:
+        account = await get_for_owner(connection, owner_id, account_id)
+    if account is None:
+        raise NotFound
+    if provider not in {None, account.provider}:
+        error = FieldError("body.provider", "the account is of another provider; leave the provider out")
+        raise Unprocessable(errors=[error])
+    return account
+
+
+async def _is_owners_upstream(runtime: Runtime, owner_id: str, account_id: str) -> bool:
+    """Ask StackOne whether the account still is this owner's; if not, have the store look again."""
+    try:
+        account = await runtime.stackone.get_account(account_id)
+    except AccountGone:
+        account = None
+    if account is not None and account.owner_id == owner_id:
+        return True
+    async with runtime.database.transaction() as connection:
+        await due.mark_due(connection, account_id, now=runtime.clock.now())
+    return False
+
+
+async def _write_down(runtime: Runtime, owner: Owner, session: Session, grant: Grant, rule: str | None) -> str:
+    """Pin the owner's name, check the quotas, write the session down, all or nothing; return the pinned name."""
+    async with runtime.database.transaction() as connection:
+        name = await ledger.pin_owner_name(
+            connection, owner.owner_id, owner.owner_name, actor=owner.requested_by, now=session.created_at
         )
-        wish = await self._write_down(session_id, wish, plan, owner, channel, started, expires_at)
-        session = await self._open_at_stackone(session_id, wish)
-        mode: Mode = "edit" if plan.target else "create"
-        self.metrics.sessions.labels(channel, mode).inc()
-        logger.info(
-            "connect_session_minted",
-            session_id=session_id,
-            channel=channel,
-            mode=mode,
-            actor=owner.requested_by,
-            rule=plan.rule,
+        await ledger.lock_owner(connection, owner.owner_id)
+        await ledger.require_room_for_session(
+            connection,
+            owner.owner_id,
+            most=runtime.settings.limits.live_sessions_per_owner,
+            now=session.created_at,
         )
-        return MintedSession(
-            id=session_id,
-            token=session.token,
-            auth_link_url=session.auth_link_url,
-            expires_at=expires_at,
-            expires_in=plan.grant.expires_in,
-            mode=mode,
-            account_id=wish.account_id,
-            provider=wish.provider,
-            owner_name=wish.origin_owner_name,
-        )
-
-    async def _plan(self, wish: ConnectSessionRequest, owner: Owner, channel: Channel, expires_in: int) -> _Plan:
-        """Find the account that this has to be an edit session for, if any, and have policy decide."""
-        candidates = await self._candidates(wish, owner)
-        provider = candidates[0].provider if wish.account_id is not None else wish.provider
-        asked = Request(
-            owner_id=owner.owner_id,
-            channel=channel,
-            expires_in=expires_in,
-            provider=provider,
-            categories=wish.categories,
-            connector_profile_id=wish.connector_profile_id,
-            # StackOne ignores it beside an account.
-            multiple=bool(wish.multiple) and wish.account_id is None,
-            has_account=bool(candidates),
-            claims=owner.claims,
-        )
-        grant, rule = self._decided(asked)
-        if grant.multiple or not candidates:
-            return _Plan(None, provider, grant, rule)
-        for account in candidates[:_ACCOUNTS_TRIED]:
-            if await self._is_owners_upstream(account.account_id, owner):
-                return _Plan(account, provider, grant, rule)
-        if wish.account_id is not None:
-            raise NotFound
-        # What looked like a repair would link something new.
-        grant, rule = self._decided(replace(asked, has_account=False))
-        return _Plan(None, provider, grant, rule)
-
-    def _decided(self, asked: Request) -> tuple[Grant, str | None]:
-        decision = decide(self.policy, asked)
-        if decision.grant is None:
-            self.metrics.policy_refusals.labels(decision.rule or "").inc()
-            logger.info("policy_refused", rule=decision.rule, channel=asked.channel, owner_id=asked.owner_id)
-            raise Forbidden(decision.reason)
-        return decision.grant, decision.rule
-
-    async def _candidates(self, wish: ConnectSessionRequest, owner: Owner) -> Sequence[LinkedAccount]:
-        """Return the account that is named, or else the owner's accounts of the provider, the best to edit first."""
-        if wish.account_id is None and wish.provider is None:
-            return []
-        async with self.database.reading() as connection:
-            if wish.account_id is not None:
-                if not possible_account_id(wish.account_id):
-                    raise NotFound
-                found = await get_for_owner(connection, owner.owner_id, wish.account_id)
-                if found is None:
-                    raise NotFound
-                if wish.provider not in {None, found.provider}:
-                    error = FieldError("body.provider", "the account is of another provider; leave the provider out")
-                    raise Unprocessable(errors=[error])
-                return [found]
-            existing = await list_for_owner(
-                connection, owner.owner_id, AccountsQuery(provider=[str(wish.provider)]), limit=_ACCOUNTS_CONSIDERED
-            )
-        # A second account would be a duplicate: offer the one that needs attention, else the newest.
-        now = self.clock.now()
-        existing.sort(key=lambda account: (account.needs_reauth, account.created_at or now), reverse=True)
-        return existing
-
-    async def _is_owners_upstream(self, account_id: str, owner: Owner) -> bool:
-        """Ask StackOne whether the account still is this owner's; if not, have the store look again."""
-        try:
-            account = await self.stackone.get_account(account_id)
-        except AccountGone:
-            account = None
-        if account is not None and account.owner_id == owner.owner_id:
-            return True
-        async with self.database.transaction() as connection:
-            await due.mark_due(connection, account_id, now=self.clock.now())
-        return False
-
-    async def _write_down(
-        self,
-        session_id: str,
-        wish: ConnectSessionRequest,
-        plan: _Plan,
-        owner: Owner,
-        channel: Channel,
-        started: datetime,
-        expires_at: datetime,
-    ) -> ConnectSessionRequest:
-        """Pin the owner's name, hold the quotas, write the session down, all or nothing; return the whole request."""
-        most_accounts = plan.grant.max_accounts_per_provider
-        async with self.database.transaction() as connection:
-            name = await ledger.pin_owner_name(
-                connection, owner.owner_id, owner.owner_name, actor=owner.requested_by, now=started
-            )
-            await lock_owner(connection, owner.owner_id)
-            await require_room_for_session(connection, owner.owner_id, most=self.live_sessions_per_owner, now=started)
-            if plan.target is None and wish.provider is not None and most_accounts is not None:
-                await require_room_for_account(
-                    connection,
-                    owner.owner_id,
-                    wish.provider,
-                    most=most_accounts,
-                    multiple=bool(wish.multiple),
-                    now=started,
-                    rule=plan.rule or "",
-                )
-            await ledger.open_session(
+        most = grant.max_accounts_per_provider
+        if session.mode is Mode.CREATE and session.provider is not None and most is not None:
+            await ledger.require_room_for_account(
                 connection,
-                {
-                    "id": session_id,
-                    "owner_id": owner.owner_id,
-                    "requested_by": owner.requested_by,
-                    "channel": channel,
-                    "mode": "edit" if plan.target else "create",
-                    "status": "minting",
-                    "provider": wish.provider,
-                    "categories": [category.value for category in wish.categories] if wish.categories else None,
-                    "account_id": wish.account_id,
-                    "multiple": bool(wish.multiple),
-                    "policy_rule": plan.rule,
-                    "created_at": started,
-                    "expires_at": expires_at,
-                },
+                owner.owner_id,
+                session.provider,
+                most=most,
+                multiple=session.multiple,
+                now=session.created_at,
+                rule=rule or "",
             )
-        return replace(wish, origin_owner_name=name)
+        categories = [category.value for category in grant.categories] if grant.categories else None
+        await ledger.insert_session(connection, session, categories=categories, policy_rule=rule)
+    return name
 
-    async def _open_at_stackone(self, session_id: str, wish: ConnectSessionRequest) -> ConnectSession:
-        try:
-            session = await self.stackone.create_connect_session(wish)
-        except AppError:
-            async with self.database.transaction() as connection:
-                await ledger.close_minting(connection, session_id, status="failed")
-            raise
-        async with self.database.transaction() as connection:
-            await ledger.close_minting(connection, session_id, status="pending", values={"upstream_id": session.id})
-        return session
+
+async def _open_at_stackone(runtime: Runtime, session_id: str, request: OwnedConnectSessionRequest) -> ConnectSession:
+    try:
+        opened = await runtime.stackone.create_connect_session(request)
+    except AppError:
+        async with runtime.database.transaction() as connection:
+            await ledger.close_minting(connection, session_id, status=Status.FAILED)
+        raise
+    async with runtime.database.transaction() as connection:
+        await ledger.close_minting(connection, session_id, status=Status.PENDING, upstream_id=opened.id)
+    return opened

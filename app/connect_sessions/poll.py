@@ -6,7 +6,8 @@ checked to be of this very session, used for one call, and kept nowhere.
 
 from app.connect_sessions import ledger
 from app.connect_sessions.ledger import Session
-from app.connect_sessions.resolve import resolve
+from app.connect_sessions.resolve import resolve_session
+from app.connect_sessions.tables import Status
 from app.errors import AppError, FieldError, NotFound, Unprocessable, UpstreamRejected
 from app.identity.caller import EndUser
 from app.linked_accounts.confirm import confirm_account
@@ -21,8 +22,8 @@ async def poll_session(runtime: Runtime, user: EndUser, session_id: str, token: 
 
     Raises NotFound for anything but a session of the caller's, Unprocessable if the token is not of that session.
     """
-    session = await _resolved(runtime, user, session_id)
-    if session.status != "pending":
+    session = await resolve_session(runtime, user.owner_id, session_id)
+    if session.status is not Status.PENDING:
         return session, None
     try:
         upstream = await runtime.stackone.authenticate_connect_session(token)
@@ -40,17 +41,9 @@ async def poll_session(runtime: Runtime, user: EndUser, session_id: str, token: 
         return session, attempt.status
     async with runtime.database.transaction() as connection:
         await ledger.record_end(
-            connection, session_id, status="linked", account_id=account.account_id, now=runtime.clock.now()
+            connection, session_id, status=Status.LINKED, account_id=account.account_id, now=runtime.clock.now()
         )
-    return await _resolved(runtime, user, session_id), attempt.status
-
-
-async def _resolved(runtime: Runtime, user: EndUser, session_id: str) -> Session:
-    async with runtime.database.transaction() as connection:
-        session = await ledger.get_session(connection, user.owner_id, session_id)
-        if session is None:
-            raise NotFound
-        return await resolve(connection, session, runtime.clock.now())
+    return await resolve_session(runtime, user.owner_id, session_id), attempt.status
 
 
 async def _is_of(runtime: Runtime, user: EndUser, session_id: str, upstream: AuthenticatedSession) -> bool:

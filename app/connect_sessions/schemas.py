@@ -1,13 +1,17 @@
 """The JSON of connect sessions."""
 
+from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
-from typing import Annotated, Literal, Self
+from enum import Enum
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from app.connect_sessions.ledger import Session
+from app.connect_sessions.mint import Minted
 from app.inputs import LONGEST_LIFE, SHORTEST_LIFE, AccountIdText, Body, Metadata, ProviderKey, ShortText, storable
-from app.stackone.models import Category, SessionType
+from app.stackone.models import Category, ConnectSessionRequest, SessionType
 
 
 class SessionRequest(Body):
@@ -21,6 +25,17 @@ class SessionRequest(Body):
     multiple: bool = Field(default=False, description="Link a further account although one exists for the provider.")
     label: ShortText | None = Field(default=None, description="Free text kept on the account.")
     connector_profile_id: ShortText | None = Field(default=None, description="StackOne connector profile to use.")
+
+    def request(self) -> ConnectSessionRequest:
+        """Return what is requested; the owner joins it later."""
+        return ConnectSessionRequest(
+            provider=self.provider,
+            categories=tuple(self.categories) if self.categories else None,
+            account_id=self.account_id,
+            multiple=self.multiple,
+            label=self.label,
+            connector_profile_id=self.connector_profile_id,
+        )
 
 
 class OwnerSessionRequest(SessionRequest):
@@ -58,6 +73,16 @@ class OwnerSessionRequest(SessionRequest):
             raise ValueError(message)
         return self
 
+    def request(self) -> ConnectSessionRequest:
+        """Return what is requested; the owner joins it later."""
+        return replace(
+            super().request(),
+            expires_in=self.expires_in,
+            metadata=self.metadata,
+            type=self.type,
+            connector_profile_id=self.connector_profile_id or self.integration_id,
+        )
+
 
 class SessionToken(BaseModel):
     """A minted session. The token opens the Hub; it is shown here once and kept nowhere."""
@@ -69,6 +94,11 @@ class SessionToken(BaseModel):
     mode: Literal["create", "edit"]
     account_id: str | None = Field(description="The account that an edit session is about.")
     provider: str | None
+
+    @classmethod
+    def of(cls, minted: Minted) -> Self:
+        """Show a minted session."""
+        return cls.model_validate(_shown(minted, cls.model_fields))
 
 
 class OwnerSessionToken(SessionToken):
@@ -92,6 +122,11 @@ class AuthLink(BaseModel):
     owner_id: str
     owner_name: str
 
+    @classmethod
+    def of(cls, minted: Minted) -> Self:
+        """Show a minted session."""
+        return cls.model_validate(_shown(minted, cls.model_fields))
+
 
 class SessionStatus(BaseModel):
     """How a session stands."""
@@ -109,7 +144,7 @@ class SessionStatus(BaseModel):
         """Show a resolved session."""
         return cls.model_validate(
             {
-                **{name: getattr(session, name) for name in cls.model_fields},
+                **_shown(session, SessionStatus.model_fields),
                 "account_id": session.linked_account_id or session.account_id,
             }
         )
@@ -129,8 +164,22 @@ class SessionPoll(BaseModel):
 
 
 class PolledSession(SessionStatus):
-    """How a session stands, with StackOne's word on its OAuth attempt."""
+    """How a session stands, and how its OAuth attempt went according to StackOne."""
 
     attempt: str | None = Field(
         description="pending, authenticated, error, cancelled or expired; null where there was no OAuth attempt."
     )
+
+    @classmethod
+    def of_poll(cls, session: Session, attempt: str | None) -> Self:
+        """Show a session as a poll found it."""
+        return cls(**SessionStatus.of(session).model_dump(), attempt=attempt)
+
+
+def _shown(value: object, names: Iterable[str]) -> dict[str, Any]:
+    """Return attributes as the text that JSON shows; an answer is the one place where a token is spelled out."""
+    shown = {name: getattr(value, name) for name in names}
+    return {
+        name: item.value if isinstance(item, Enum) else item.get_secret_value() if isinstance(item, SecretStr) else item
+        for name, item in shown.items()
+    }

@@ -1,12 +1,33 @@
 """The tables of connect sessions and of owners' pinned names."""
 
+from enum import Enum
+
 import sqlalchemy as sa
 
-from app.db.tables import Json, UtcDateTime, metadata
+from app.db.tables import EnumText, Json, UtcDateTime, metadata
+from app.policy.rules import Channel
 
 _ID = sa.String(255)
 # A kind and a subject, "user:<sub>": longer than the subject alone may be.
 _ACTOR = sa.String(300)
+
+
+class Mode(Enum):
+    """What a session does: link a new account, or re-authenticate one that exists."""
+
+    CREATE = "create"
+    EDIT = "edit"
+
+
+class Status(Enum):
+    """How a session stands. `MINTING` is shown as pending: StackOne has not answered yet."""
+
+    MINTING = "minting"
+    PENDING = "pending"
+    LINKED = "linked"
+    EXPIRED = "expired"
+    FAILED = "failed"
+
 
 owners = sa.Table(
     "owners",
@@ -23,9 +44,9 @@ connect_sessions = sa.Table(
     sa.Column("id", sa.String(64), primary_key=True),
     sa.Column("owner_id", _ID, nullable=False),
     sa.Column("requested_by", _ACTOR, nullable=False),
-    sa.Column("door", sa.String(16), nullable=False, key="channel", comment="browser, service or auth_link"),
-    sa.Column("mode", sa.String(16), nullable=False, comment="create or edit"),
-    sa.Column("status", sa.String(16), nullable=False, comment="minting, pending, linked, expired or failed"),
+    sa.Column("door", EnumText(Channel, 16), nullable=False, key="channel", comment="browser, service or auth_link"),
+    sa.Column("mode", EnumText(Mode, 16), nullable=False, comment="create or edit"),
+    sa.Column("status", EnumText(Status, 16), nullable=False, comment="minting, pending, linked, expired or failed"),
     sa.Column("provider", sa.Text),
     sa.Column("categories", Json),
     sa.Column("account_id", _ID, comment="of an edit session"),
@@ -38,19 +59,4 @@ connect_sessions = sa.Table(
     sa.Column("resolved_at", UtcDateTime),
     sa.Index("ix_connect_sessions_owner_id_created_at", "owner_id", "created_at"),
     sa.Index("ix_connect_sessions_expires_at", "expires_at"),
-)
-
-erasures = sa.Table(
-    "erasures",
-    metadata,
-    sa.Column("id", sa.String(64), primary_key=True, comment="stands in for the owner once it is erased"),
-    sa.Column("owner_id", _ID, unique=True, comment="null once the erasure is complete"),
-    sa.Column("state", sa.String(16), nullable=False, comment="pending or complete"),
-    sa.Column("requested_by", _ACTOR, nullable=False),
-    sa.Column("requested_at", UtcDateTime, nullable=False),
-    sa.Column("completed_at", UtcDateTime),
-    sa.Column("accounts", sa.Integer, nullable=False, server_default=sa.text("0")),
-    sa.Column("sessions", sa.Integer, nullable=False, server_default=sa.text("0")),
-    sa.Column("events", sa.Integer, nullable=False, server_default=sa.text("0")),
-    comment="Receipts of owners that were erased.",
 )

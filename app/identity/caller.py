@@ -28,6 +28,18 @@ class CredentialKind(Enum):
 
 
 @dataclass(frozen=True)
+class Owner:
+    """For whom something is done, and who asks for it; everything here is verified."""
+
+    owner_id: str
+    owner_name: str
+    username: str | None
+    requested_by: str
+    # Of the user's token, for policy; a service has none.
+    claims: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True)
 class EndUser:
     """A person whose token was verified; on browser routes `owner_id` alone says whose data is meant."""
 
@@ -43,6 +55,11 @@ class EndUser:
     def actor(self) -> str:
         """Name who did something, for the ledger and the audit trail."""
         return f"user:{self.subject}"
+
+    @property
+    def owner(self) -> Owner:
+        """The owner that this person belongs to."""
+        return Owner(self.owner_id, self.owner_name, self.username, self.actor, self.claims)
 
 
 @dataclass(frozen=True)
@@ -60,6 +77,10 @@ class Service:
     def actor(self) -> str:
         """Name who did something, for the ledger and the audit trail."""
         return f"service:{self.credential_id}"
+
+    def on_behalf_of(self, owner_id: str, owner_name: str | None, username: str | None) -> Owner:
+        """Return an owner that `require` let this service act for."""
+        return Owner(owner_id, owner_name or owner_id, username, self.actor, {})
 
     def require(self, scope: Scope, owner_id: str | None = None) -> None:
         """Raise InsufficientScope unless this credential has the scope and, if one is named, the owner."""

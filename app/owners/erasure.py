@@ -5,21 +5,23 @@ more. Tombstones and the change feed stay, or late events and late readers would
 receipt's id takes the owner's place.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.connect_sessions.tables import connect_sessions, erasures, owners
+from app.connect_sessions.tables import connect_sessions, owners
 from app.db.leases import Lease, held
 from app.db.tables import upsert
 from app.errors import AppError, NotFound, UpstreamRejected
+from app.identity.caller import Service
 from app.linked_accounts.apply import Observation, apply_observations
 from app.linked_accounts.changes import Source
 from app.linked_accounts.disconnect import disconnect
 from app.linked_accounts.store import take_read_ticket
+from app.owners.tables import ErasureState, erasures
 from app.owners.traces import erase_traces, living_accounts
 from app.runtime import Runtime
 from app.stackone.budget import Priority
@@ -39,11 +41,12 @@ class Erasure:
 
     id: str
     owner_id: str | None
-    state: str
+    state: ErasureState
     requested_by: str
     requested_at: datetime
     completed_at: datetime | None
-    accounts: int = field(metadata={"help": "tombstones that were cleared"})
+    accounts: int
+    """How many tombstones were cleared."""
     sessions: int
     events: int
 
@@ -56,7 +59,7 @@ async def erase_owner(runtime: Runtime, owner_id: str, *, actor: str) -> Erasure
     values = {
         "id": runtime.new_id("er"),
         "owner_id": owner_id,
-        "state": "pending",
+        "state": ErasureState.PENDING,
         "requested_by": actor,
         "requested_at": runtime.clock.now(),
     }
@@ -77,7 +80,7 @@ async def carry_on(runtime: Runtime, erasure: Erasure, *, priority: Priority = P
         await _disconnect_all(runtime, owner_id, erasure.requested_by, priority)
         left = await _list_upstream(runtime, owner_id, priority)
     except AppError as error:
-        logger.warning("erasure_put_off", erasure_id=erasure.id, code=error.code)
+        logger.warning("erasure_rescheduled", erasure_id=erasure.id, code=error.code)
         return erasure
     async with runtime.database.transaction() as connection:
         if left or await living_accounts(connection, owner_id):
@@ -96,9 +99,17 @@ async def get_erasure(runtime: Runtime, erasure_id: str) -> Erasure:
     return Erasure(*row)
 
 
+async def get_receipt(runtime: Runtime, caller: Service, erasure_id: str) -> Erasure:
+    """Return a receipt that a service may see: a limited one sees those that it requested. Raises NotFound."""
+    erasure = await get_erasure(runtime, erasure_id)
+    if caller.owner_ids is not None and erasure.requested_by != caller.actor:
+        raise NotFound
+    return erasure
+
+
 async def pending_erasures(connection: AsyncConnection) -> list[Erasure]:
     """Return the erasures that are not complete, oldest first."""
-    query = sa.select(*_FIELDS).where(_X.state == "pending").order_by(_X.requested_at)
+    query = sa.select(*_FIELDS).where(_X.state == ErasureState.PENDING).order_by(_X.requested_at)
     return [Erasure(*row) for row in await connection.execute(query)]
 
 
@@ -171,7 +182,7 @@ async def _erase(connection: AsyncConnection, erasure: Erasure, owner_id: str, n
         sa.update(erasures)
         .where(_X.id == erasure.id)
         .values(
-            state="complete",
+            state=ErasureState.COMPLETE,
             owner_id=None,
             completed_at=now,
             accounts=traces.accounts,

@@ -4,14 +4,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response
 
-from app.connect_sessions.owner_names import pin_owner
-from app.errors import NotFound
 from app.http.callers import RuntimeDep, requires
 from app.http.problems import documented
 from app.identity.caller import Scope, Service
 from app.inputs import OwnerId, ShortText
-from app.owners.erasure import erase_owner, get_erasure
+from app.owners.erasure import erase_owner, get_receipt
+from app.owners.names import pin_owner
 from app.owners.schemas import ErasureReceipt, OwnerName, PinnedName
+from app.owners.tables import ErasureState
 
 service = APIRouter(prefix="/v1", tags=["service"])
 
@@ -27,7 +27,7 @@ async def erase(  # noqa: D103
     owner_id: OwnerId, caller: OwnerWriter, runtime: RuntimeDep, response: Response
 ) -> ErasureReceipt:
     erasure = await erase_owner(runtime, owner_id, actor=caller.actor)
-    response.status_code = 200 if erasure.state == "complete" else 202
+    response.status_code = 200 if erasure.state is ErasureState.COMPLETE else 202
     return ErasureReceipt.of(erasure)
 
 
@@ -36,13 +36,10 @@ async def erase(  # noqa: D103
     summary="See how far an erasure is",
     responses=documented(401, 403, 404, 422, 429, 503),
 )
-async def get_receipt(  # noqa: D103
+async def show_receipt(  # noqa: D103
     erasure_id: ShortText, caller: OwnerWriter, runtime: RuntimeDep
 ) -> ErasureReceipt:
-    erasure = await get_erasure(runtime, erasure_id)
-    if caller.owner_ids is not None and erasure.requested_by != caller.actor:
-        raise NotFound
-    return ErasureReceipt.of(erasure)
+    return ErasureReceipt.of(await get_receipt(runtime, caller, erasure_id))
 
 
 @service.put(
@@ -53,12 +50,5 @@ async def get_receipt(  # noqa: D103
 async def pin_owner_name(  # noqa: D103
     owner_id: OwnerId, caller: OwnerWriter, runtime: RuntimeDep, body: OwnerName
 ) -> PinnedName:
-    pin = await pin_owner(
-        owner_id,
-        body.name,
-        actor=caller.actor,
-        dry_run=body.dry_run,
-        database=runtime.database,
-        clock=runtime.clock,
-    )
+    pin = await pin_owner(runtime, owner_id, body.name, actor=caller.actor, dry_run=body.dry_run)
     return PinnedName.of(pin)

@@ -5,9 +5,9 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, Field
 
-from app.connect_sessions.owner_names import Pin
 from app.inputs import Body, ShortText
 from app.owners.erasure import Erasure
+from app.owners.names import Pin
 
 
 class OwnerName(Body):
@@ -68,4 +68,5 @@ class ErasureReceipt(BaseModel):
     @classmethod
     def of(cls, erasure: Erasure) -> Self:
         """Show a receipt."""
-        return cls.model_validate({name: getattr(erasure, name) for name in cls.model_fields})
+        values = {name: getattr(erasure, name) for name in cls.model_fields}
+        return cls.model_validate({**values, "state": erasure.state.value})

@@ -203,7 +203,7 @@ def _rule_mistakes(
 def _rule(written: _WrittenRule, groups: Mapping[str, Sequence[str]], line: int | None) -> Rule:
     members = [owner for group in written.groups or () for owner in groups.get(group, ())]
     named = written.owners is not None or written.groups is not None
-    channels: tuple[Channel, ...] | None = (written.channel,) if isinstance(written.channel, str) else written.channel
+    channels = (written.channel,) if isinstance(written.channel, Channel) else written.channel
     return Rule(
         name=written.name,
         line=line,

@@ -17,7 +17,7 @@ PolicyReader = Annotated[Service, Depends(requires(Scope.POLICY_READ))]
 
 @service.post(
     "/explain",
-    summary="Ask what policy makes of a wish: which rule decides, and why",
+    summary="Ask what policy decides about a request: which rule decides, and why",
     responses=documented(401, 403, 413, 422, 429, 503),
 )
 async def explain_policy(  # noqa: D103
@@ -25,5 +25,5 @@ async def explain_policy(  # noqa: D103
 ) -> Explanation:
     # A key that is limited to some owners must not find out what is allowed to others.
     caller.require(Scope.POLICY_READ, body.owner_id)
-    asked = body.asked(runtime.settings.sessions)
-    return Explanation.of(decide(runtime.policy, asked), consider(runtime.policy, asked))
+    request = body.request(runtime.settings.sessions)
+    return Explanation.of(decide(runtime.policy, request), consider(runtime.policy, request))

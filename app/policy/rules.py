@@ -1,4 +1,4 @@
-"""Policy: which rule decides about a wish, and what it makes of it. Pure; `policy_file` reads the rules.
+"""Policy: which rule decides about a request, and what it grants. Pure; `file` reads the rules.
 
 The first rule that matches decides, and a rule allows only what it names. Where there is a policy file, whoever no rule
 matches may open nothing; where there is none, everything is allowed.
@@ -7,17 +7,25 @@ matches may open nothing; where there is none, everything is allowed.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from enum import Enum
+from typing import Any
 
 from app.identity.tokens.claims import meets
+from app.settings import SessionSettings
 from app.stackone.models import Category
 
-Channel = Literal["browser", "service", "auth_link"]
+
+class Channel(Enum):
+    """How a session is requested: by a signed-in user, by a service, or by a service as a link for a person."""
+
+    BROWSER = "browser"
+    SERVICE = "service"
+    AUTH_LINK = "auth_link"
 
 
 @dataclass(frozen=True)
 class Request:
-    """What somebody wants to open. `claims` are those of a verified token, and empty for services."""
+    """A question to policy: may this be opened? `claims` are those of a verified token, and empty for services."""
 
     owner_id: str
     channel: Channel
@@ -33,7 +41,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Grant:
-    """What the session may be: the wish, narrowed by the rule."""
+    """What the session may be: the request, narrowed by the rule."""
 
     categories: tuple[Category, ...] | None
     multiple: bool
@@ -74,14 +82,14 @@ class Rule:
         """Whether no later rule can ever be reached."""
         return (self.owners is None or "*" in self.owners) and not self.claims and self.channels is None
 
-    def why_not(self, asked: Request) -> str | None:
+    def why_not(self, request: Request) -> str | None:
         """Say why the rule does not match, or None if it does."""
-        if self.channels is not None and asked.channel not in self.channels:
+        if self.channels is not None and request.channel not in self.channels:
             return "it is for another channel"
-        if self.owners is not None and not _fits(self.owners, asked.owner_id):
+        if self.owners is not None and not _fits(self.owners, request.owner_id):
             return "it is for other owners"
-        if self.claims and not meets(asked.claims, self.claims):
-            return "the claims differ" if asked.claims else "it asks for claims, and there are none"
+        if self.claims and not meets(request.claims, self.claims):
+            return "the claims differ" if request.claims else "it asks for claims, and there are none"
         return None
 
 
@@ -94,7 +102,7 @@ class Policy:
 
 @dataclass(frozen=True)
 class Considered:
-    """How one rule stood to a wish; `why` says why it did not match."""
+    """How one rule stood to a request; `why` says why it did not match."""
 
     rule: str
     line: int | None
@@ -102,73 +110,79 @@ class Considered:
     why: str | None
 
 
+def default_lifetime(settings: SessionSettings, channel: Channel) -> int:
+    """Return how many seconds a session lives whose request does not say."""
+    is_link = channel is Channel.AUTH_LINK
+    return settings.auth_link_expires_in_seconds if is_link else settings.expires_in_seconds
+
+
 class _Refused(Exception):
     """The rule that matches does not allow it."""
 
 
-def decide(policy: Policy, asked: Request) -> Decision:
-    """Say whether a wish is allowed, by which rule, why, and with which values."""
+def decide(policy: Policy, request: Request) -> Decision:
+    """Say whether a request is allowed, by which rule, why, and what is granted."""
     if policy.rules is None:
         return Decision(
             allowed=True,
             rule=None,
             reason="there is no policy file, so everything is allowed",
-            grant=Grant(asked.categories, asked.multiple, asked.expires_in, None),
+            grant=Grant(request.categories, request.multiple, request.expires_in, None),
         )
     for rule in policy.rules:
-        if rule.why_not(asked) is None:
+        if rule.why_not(request) is None:
             try:
-                return Decision(True, rule.name, f'rule "{rule.name}" allows it', _narrowed(rule, asked))
+                return Decision(True, rule.name, f'rule "{rule.name}" allows it', _narrowed(rule, request))
             except _Refused as refused:
                 return Decision(False, rule.name, f'rule "{rule.name}" {refused}')
     return Decision(False, None, "no rule of the policy matches this owner, channel and claims")
 
 
-def consider(policy: Policy, asked: Request) -> Sequence[Considered]:
+def consider(policy: Policy, request: Request) -> Sequence[Considered]:
     """List the rules up to the one that decides, and say of each why it did not match."""
     considered: list[Considered] = []
     for rule in policy.rules or ():
-        why = rule.why_not(asked)
+        why = rule.why_not(request)
         considered.append(Considered(rule.name, rule.line, matched=why is None, why=why))
         if why is None:
             break
     return considered
 
 
-def _narrowed(rule: Rule, asked: Request) -> Grant:
-    """Lay the rule over the wish. Raises _Refused with what to say after the rule's name."""
+def _narrowed(rule: Rule, request: Request) -> Grant:
+    """Narrow the request to what the rule allows. Raises _Refused with what to say after the rule's name."""
     if rule.deny:
         raise _Refused("denies it")
-    if asked.channel == "auth_link" and not rule.auth_links:
+    if request.channel is Channel.AUTH_LINK and not rule.auth_links:
         raise _Refused("does not allow auth links")
-    if asked.connector_profile_id is not None and not _fits(rule.connector_profiles, asked.connector_profile_id):
+    if request.connector_profile_id is not None and not _fits(rule.connector_profiles, request.connector_profile_id):
         raise _Refused("does not allow this connector profile; leave it out to use the default one")
-    multiple = asked.multiple and rule.multiple
-    if multiple and asked.provider is None and rule.max_accounts_per_provider is not None:
+    multiple = request.multiple and rule.multiple
+    if multiple and request.provider is None and rule.max_accounts_per_provider is not None:
         raise _Refused("limits the accounts of each provider: name a provider to link a further account")
-    lifetime = asked.expires_in if rule.session_lifetime is None else min(asked.expires_in, rule.session_lifetime)
-    is_repair = asked.has_account and not multiple
-    return Grant(_offered(rule, asked, is_repair=is_repair), multiple, lifetime, rule.max_accounts_per_provider)
+    lifetime = request.expires_in if rule.session_lifetime is None else min(request.expires_in, rule.session_lifetime)
+    is_repair = request.has_account and not multiple
+    return Grant(_offered(rule, request, is_repair=is_repair), multiple, lifetime, rule.max_accounts_per_provider)
 
 
-def _offered(rule: Rule, asked: Request, *, is_repair: bool) -> tuple[Category, ...] | None:
+def _offered(rule: Rule, request: Request, *, is_repair: bool) -> tuple[Category, ...] | None:
     """Return the categories the picker may show; None is all, or that a provider is named."""
-    if asked.provider is not None:
+    if request.provider is not None:
         # Only StackOne knows the category of a provider. An account that exists was allowed when it was linked
         # through the picker, and repairing it links nothing new.
-        if _fits(rule.providers, asked.provider) or (is_repair and rule.categories):
-            return asked.categories
+        if _fits(rule.providers, request.provider) or (is_repair and rule.categories):
+            return request.categories
         remedy = "; leave the provider out to pick from the categories it allows" if rule.categories else ""
         raise _Refused(f"does not allow this provider{remedy}")
     if not rule.categories:
         if "*" in rule.providers:
-            return asked.categories
+            return request.categories
         raise _Refused("allows certain providers only: name a provider")
-    if asked.categories is None:
+    if request.categories is None:
         return rule.categories
-    if not set(asked.categories) <= set(rule.categories):
+    if not set(request.categories) <= set(rule.categories):
         raise _Refused("does not allow all of these categories")
-    return asked.categories
+    return request.categories
 
 
 def _fits(patterns: Sequence[str], value: str) -> bool:

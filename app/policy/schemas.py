@@ -6,16 +6,16 @@ from typing import Self
 from pydantic import BaseModel, Field
 
 from app.inputs import LONGEST_LIFE, SHORTEST_LIFE, Body, Metadata, OwnerId, ProviderKey, ShortText
-from app.policy.rules import Channel, Considered, Decision, Request
+from app.policy.rules import Channel, Considered, Decision, Request, default_lifetime
 from app.settings import SessionSettings
 from app.stackone.models import Category
 
 
 class ExplainRequest(Body):
-    """A wish to ask policy about. Nothing is opened, and neither the store nor StackOne is looked at."""
+    """A request to ask policy about. Nothing is opened, and neither the store nor StackOne is looked at."""
 
     owner_id: OwnerId
-    channel: Channel = "browser"
+    channel: Channel = Channel.BROWSER
     provider: ProviderKey | None = None
     categories: list[Category] | None = Field(default=None, min_length=1, max_length=20)
     connector_profile_id: ShortText | None = None
@@ -24,14 +24,12 @@ class ExplainRequest(Body):
     expires_in: int | None = Field(default=None, ge=SHORTEST_LIFE, le=LONGEST_LIFE)
     claims: Metadata | None = Field(default=None, description="Claims of the user's token; services have none.")
 
-    def asked(self, settings: SessionSettings) -> Request:
-        """Return the wish, with the lifetime that its channel gives where it names none."""
-        is_link = self.channel == "auth_link"
-        default = settings.auth_link_expires_in_seconds if is_link else settings.expires_in_seconds
+    def request(self, settings: SessionSettings) -> Request:
+        """Return the request, with the lifetime that its channel gives where it names none."""
         return Request(
             owner_id=self.owner_id,
             channel=self.channel,
-            expires_in=self.expires_in or default,
+            expires_in=self.expires_in or default_lifetime(settings, self.channel),
             provider=self.provider,
             categories=tuple(self.categories) if self.categories else None,
             connector_profile_id=self.connector_profile_id,
@@ -42,7 +40,7 @@ class ExplainRequest(Body):
 
 
 class ConsideredRule(BaseModel):
-    """How one rule stood to the wish."""
+    """How one rule stood to the request."""
 
     rule: str
     line: int | None = Field(description="Where it stands in the policy file.")
@@ -60,12 +58,12 @@ class GrantOut(BaseModel):
 
 
 class Explanation(BaseModel):
-    """What policy makes of a wish."""
+    """What policy decides about a request."""
 
     allowed: bool
     rule: str | None = Field(description="The rule that decided; null: none matched, or there is no policy file.")
     reason: str
-    grant: GrantOut | None = Field(description="The wish as narrowed by the rule; null if refused.")
+    grant: GrantOut | None = Field(description="The request as narrowed by the rule; null if refused.")
     considered: list[ConsideredRule] = Field(description="The rules in order, up to the one that decided.")
 
     @classmethod

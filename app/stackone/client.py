@@ -14,7 +14,7 @@ from app.metrics import Metrics
 from app.settings import StackOneSettings
 from app.stackone.budget import Budget, Priority
 from app.stackone.call import Call, Calls, Transport
-from app.stackone.models import Account, AccountPage, AuthenticatedSession, ConnectSession, ConnectSessionRequest
+from app.stackone.models import Account, AccountPage, AuthenticatedSession, ConnectSession, OwnedConnectSessionRequest
 
 
 class StackOneClient:
@@ -45,7 +45,7 @@ class StackOneClient:
         """How far StackOne's clock was ahead of ours at its last answer; None before the first."""
         return self._calls.clock_skew
 
-    async def create_connect_session(self, request: ConnectSessionRequest) -> ConnectSession:
+    async def create_connect_session(self, request: OwnedConnectSessionRequest) -> ConnectSession:
         """Mint a connect session (POST /connect_sessions)."""
         call = Call("create_connect_session", "POST", "/connect_sessions", body=request.body())
         return _read(ConnectSession, await self._calls.make(call))

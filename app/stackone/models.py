@@ -162,15 +162,12 @@ class AuthenticatedSession(Received):
 
 @dataclass(frozen=True)
 class ConnectSessionRequest:
-    """Everything StackOne documents for POST /connect_sessions, and nothing else.
+    """What a session is to be: everything StackOne documents for POST /connect_sessions but the owner.
 
     `provider_version` is deprecated there and can make the call fail; `integration_id` is an alias of
     `connector_profile_id`. Neither exists here, so neither can be sent.
     """
 
-    origin_owner_id: str
-    origin_owner_name: str
-    origin_username: str | None = None
     provider: str | None = None
     categories: tuple[Category, ...] | None = None
     account_id: str | None = None
@@ -181,20 +178,31 @@ class ConnectSessionRequest:
     type: SessionType | None = None
     connector_profile_id: str | None = None
 
+
+@dataclass(frozen=True)
+class OwnedConnectSessionRequest:
+    """A request that its owner has joined: only this can be sent."""
+
+    origin_owner_id: str
+    origin_owner_name: str
+    origin_username: str | None
+    request: ConnectSessionRequest
+
     def body(self) -> dict[str, Any]:
         """Return the JSON body; absent fields are left out rather than sent as null."""
+        request = self.request
         values = {
             "origin_owner_id": self.origin_owner_id,
             "origin_owner_name": self.origin_owner_name,
             "origin_username": self.origin_username,
-            "provider": self.provider,
-            "categories": [category.value for category in self.categories] if self.categories else None,
-            "account_id": self.account_id,
-            "multiple": self.multiple,
-            "expires_in": self.expires_in,
-            "metadata": dict(self.metadata) if self.metadata is not None else None,
-            "label": self.label,
-            "type": self.type.value if self.type else None,
-            "connector_profile_id": self.connector_profile_id,
+            "provider": request.provider,
+            "categories": [category.value for category in request.categories] if request.categories else None,
+            "account_id": request.account_id,
+            "multiple": request.multiple,
+            "expires_in": request.expires_in,
+            "metadata": dict(request.metadata) if request.metadata is not None else None,
+            "label": request.label,
+            "type": request.type.value if request.type else None,
+            "connector_profile_id": request.connector_profile_id,
         }
         return {name: value for name, value in values.items() if value is not None}

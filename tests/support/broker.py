@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from enum import Enum
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,10 +18,10 @@ import httpx2
 import sqlalchemy as sa
 
 from app.connect_sessions.ledger import Session
-from app.connect_sessions.mint import MintedSession, Minter, Owner
-from app.connect_sessions.tables import connect_sessions
+from app.connect_sessions.mint import Minted, mint
+from app.connect_sessions.tables import Mode, Status, connect_sessions
 from app.db.database import transaction_open
-from app.identity.caller import EndUser
+from app.identity.caller import EndUser, Owner
 from app.linked_accounts.apply import Observation, apply_observations
 from app.linked_accounts.changes import Source
 from app.linked_accounts.store import take_read_ticket
@@ -78,32 +79,22 @@ class Broker:
     clock: StoppedClock
     issuer: Issuer
 
-    def minter(self, policy: Policy | None = None, *, live_sessions: int = 100) -> Minter:
-        """Return a minter with this policy; without one everything is allowed."""
-        return Minter(
-            database=self.runtime.database,
-            stackone=self.runtime.stackone,
-            policy=policy or Policy(),
-            live_sessions_per_owner=live_sessions,
-            clock=self.clock,
-            metrics=self.runtime.metrics,
-            new_id=self.runtime.new_id,
-        )
-
     async def mint(
         self,
         owner: Owner = ACME,
         *,
         policy: Policy | None = None,
         live_sessions: int = 100,
-        channel: Channel = "browser",
-        expires_in: int = 1800,
-        **wish: Any,
-    ) -> MintedSession:
-        """Mint for an owner."""
-        asked = ConnectSessionRequest(origin_owner_id="", origin_owner_name="", **wish)
-        minter = self.minter(policy, live_sessions=live_sessions)
-        return await minter.mint(asked, owner, channel=channel, expires_in=expires_in)
+        channel: Channel = Channel.BROWSER,
+        **request: Any,
+    ) -> Minted:
+        """Mint for an owner; without a policy everything is allowed."""
+        settings = self.runtime.settings
+        limits = settings.limits.model_copy(update={"live_sessions_per_owner": live_sessions})
+        runtime = replace(
+            self.runtime, policy=policy or Policy(), settings=settings.model_copy(update={"limits": limits})
+        )
+        return await mint(runtime, owner, ConnectSessionRequest(**request), channel)
 
     def link(self, provider: str = "bamboohr", *, owner: str = "acme", name: str = "Acme Inc.", **fields: Any) -> str:
         """Link an account at StackOne, of which nobody tells the broker."""
@@ -140,8 +131,8 @@ class Broker:
         entries = [entry.to_json() for entry in self.project.requests.entries.after(0, 1000)]
         return [entry["body"] for entry in entries if (entry["method"], entry["path"]) == ("POST", path)]
 
-    def asked(self) -> list[tuple[str, str]]:
-        """Return method and path of everything that StackOne was asked."""
+    def calls(self) -> list[tuple[str, str]]:
+        """Return method and path of every call that StackOne received."""
         return [(entry.method, entry.path) for entry in self.project.requests.entries.after(0, 1000)]
 
     def as_user(self, **claims: Any) -> dict[str, str]:
@@ -154,9 +145,13 @@ class Broker:
         return {"authorization": f"Bearer {token}"}
 
     async def rows(self, table: sa.Table) -> list[dict[str, Any]]:
-        """Return every row of a table."""
+        """Return every row of a table as it is stored: an Enum is text there."""
         async with self.runtime.database.reading() as connection:
-            return [dict(row) for row in (await connection.execute(sa.select(table))).mappings()]
+            query = sa.select(*(column.label(column.key) for column in table.c))
+            rows = (await connection.execute(query)).mappings().all()
+        return [
+            {name: value.value if isinstance(value, Enum) else value for name, value in row.items()} for row in rows
+        ]
 
     async def row(self, table: sa.Table) -> dict[str, Any]:
         """Return the only row of a table."""
@@ -189,7 +184,12 @@ class Broker:
         }
         await self.has(connect_sessions, **values)
         values.pop("upstream_id")
-        return Session(**values)
+        enums = {
+            "channel": Channel(values["channel"]),
+            "mode": Mode(values["mode"]),
+            "status": Status(values["status"]),
+        }
+        return Session(**{**values, **enums})
 
     async def has_account(self, account_id: str = "a1", **changes: Any) -> None:
         """Have an account in the store: acme's of BambooHR, verified, unless changed."""

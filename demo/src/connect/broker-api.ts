@@ -47,7 +47,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Have StackOne asked how a session of yours stands; the token is used for this and kept nowhere */
+        /** Ask StackOne how a session of yours stands; the token is used for this and not stored */
         post: operations["poll_own_session_v1_connect_sessions__session_id__poll_post"];
         delete?: never;
         options?: never;
@@ -252,7 +252,7 @@ export interface components {
         };
         /**
          * PolledSession
-         * @description How a session stands, with StackOne's word on its OAuth attempt.
+         * @description How a session stands, and how its OAuth attempt went according to StackOne.
          */
         PolledSession: {
             /**

@@ -8,12 +8,13 @@ import pytest
 import sqlalchemy as sa
 from structlog.testing import capture_logs
 
-from app.connect_sessions.tables import connect_sessions, erasures
+from app.connect_sessions.tables import connect_sessions
 from app.db.counters import counter_value
 from app.db.leases import holding, leases
 from app.jobs import Job, keep_house, repeat
 from app.linked_accounts.tables import account_events
 from app.owners.erasure import erase_owner
+from app.owners.tables import erasures
 from tests.support.broker import Broker
 
 pytestmark = pytest.mark.anyio
@@ -174,10 +175,10 @@ async def test_the_upkeep_leaves_the_budget_to_people(broker: Broker) -> None:
         {"method": "GET", "path": "/accounts", "status": 429, "times": 1, "headers": {"retry-after": "100"}}
     )
     await erase_owner(broker.runtime, "acme", actor="service:ops")
-    asked = len(broker.asked())
+    asked = len(broker.calls())
     await keep_house(broker.runtime)
 
-    assert len(broker.asked()) == asked
+    assert len(broker.calls()) == asked
     assert (await broker.row(erasures))["state"] == "pending"
 
 

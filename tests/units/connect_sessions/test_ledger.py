@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from app.connect_sessions import ledger
-from app.connect_sessions.ledger import GRACE, Session
-from app.connect_sessions.tables import connect_sessions, owners
+from app.connect_sessions.ledger import Session
+from app.connect_sessions.resolve import GRACE, find_linked_account
+from app.connect_sessions.tables import Status, connect_sessions, owners
 from tests.support.broker import Broker
 
 pytestmark = pytest.mark.anyio
@@ -18,7 +19,7 @@ HALF_HOUR = timedelta(minutes=30)
 
 async def find(broker: Broker, session: Session) -> str | None:
     async with broker.runtime.database.reading() as connection:
-        return await ledger.find_linked_account(connection, session)
+        return await find_linked_account(connection, session)
 
 
 async def test_the_first_name_of_an_owner_is_pinned_with_who_and_when(broker: Broker) -> None:
@@ -39,9 +40,9 @@ async def test_minting_is_closed_for_the_one_session(broker: Broker) -> None:
     await broker.has_session("cs_1", status="minting")
     await broker.has_session("cs_2", status="minting")
     async with broker.runtime.database.transaction() as connection:
-        await ledger.close_minting(connection, "cs_1", status="pending", values={"upstream_id": "77"})
+        await ledger.close_minting(connection, "cs_1", status=Status.PENDING, upstream_id="77")
     async with broker.runtime.database.transaction() as connection:
-        await ledger.close_minting(connection, "cs_2", status="failed")
+        await ledger.close_minting(connection, "cs_2", status=Status.FAILED)
 
     rows = {row["id"]: (row["status"], row["upstream_id"]) for row in await broker.rows(connect_sessions)}
     assert rows == {"cs_1": ("pending", "77"), "cs_2": ("failed", None)}
@@ -222,7 +223,7 @@ async def test_only_an_open_session_can_be_ended(broker: Broker, before: str, af
     await broker.has_session("cs_other")
     broker.clock.advance(60)
     async with broker.runtime.database.transaction() as connection:
-        await ledger.record_end(connection, "cs_1", status="linked", account_id="a1", now=broker.clock.now())
+        await ledger.record_end(connection, "cs_1", status=Status.LINKED, account_id="a1", now=broker.clock.now())
 
     ended, other = await broker.rows(connect_sessions)
     is_open = before in {"pending", "minting"}

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from app.connect_sessions.owner_names import pin_owner
-from app.connect_sessions.quotas import lock_owner
+from app.connect_sessions.ledger import lock_owner
 from app.connect_sessions.tables import owners
+from app.owners.names import pin_owner
 from tests.support.broker import ACME, Broker, open_broker
 from tests.support.databases import PostgresqlDatabases
 
@@ -39,9 +39,7 @@ def _apart(work: Coroutine[Any, Any, object]) -> asyncio.Task[object]:
 
 
 async def pin(broker: Broker, owner_id: str) -> None:
-    await pin_owner(
-        owner_id, "New", actor="service:ops", dry_run=False, database=broker.runtime.database, clock=broker.clock
-    )
+    await pin_owner(broker.runtime, owner_id, "New", actor="service:ops", dry_run=False)
 
 
 async def test_postgresql_pins_and_counts_wait_for_the_owners_lock(shared: Broker) -> None:

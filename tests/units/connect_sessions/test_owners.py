@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from app.connect_sessions.owner_names import Pin, pin_owner
 from app.connect_sessions.tables import owners
 from app.linked_accounts.tables import linked_accounts
+from app.owners.names import Pin, pin_owner
 from tests.support.broker import Broker
 
 pytestmark = pytest.mark.anyio
@@ -29,9 +29,7 @@ OPEN_SESSIONS = (
 
 
 async def pin(broker: Broker, name: str, *, owner_id: str = "acme", dry_run: bool = False) -> Pin:
-    return await pin_owner(
-        owner_id, name, actor="service:ops", dry_run=dry_run, database=broker.runtime.database, clock=broker.clock
-    )
+    return await pin_owner(broker.runtime, owner_id, name, actor="service:ops", dry_run=dry_run)
 
 
 async def test_an_unknown_owner_gets_its_first_name(broker: Broker) -> None:

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from app.connect_sessions.ledger import Session
-from app.connect_sessions.mint import MintedSession
+from app.connect_sessions.mint import Minted
 from app.connect_sessions.poll import poll_session
-from app.connect_sessions.tables import connect_sessions
+from app.connect_sessions.tables import Status, connect_sessions
 from app.errors import FieldError, NotFound, Unavailable, Unprocessable
 from app.linked_accounts.tables import account_events
 from sandbox.stackone.account_json import account_v1
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def poll(
-    broker: Broker, minted: MintedSession, *, token: str | None = None, user: Any = ANN, project_id: str | None = None
+    broker: Broker, minted: Minted, *, token: str | None = None, user: Any = ANN, project_id: str | None = None
 ) -> tuple[Session, str | None]:
     settings = broker.runtime.settings
     stackone = settings.stackone.model_copy(update={"project_id": project_id})
@@ -27,7 +27,7 @@ async def poll(
     return await poll_session(runtime, user, minted.id, token or minted.token.get_secret_value())
 
 
-def begin(broker: Broker, minted: MintedSession) -> Attempt:
+def begin(broker: Broker, minted: Minted) -> Attempt:
     """Have the user sign in at the provider, as the Hub does."""
     return broker.project.attempts.begin(broker.project.sessions.open(minted.token.get_secret_value()))
 
@@ -36,7 +36,7 @@ async def test_without_an_attempt_the_session_is_pending(broker: Broker) -> None
     minted = await broker.mint()
     session, attempt = await poll(broker, minted)
 
-    assert (session.id, session.status, attempt) == (minted.id, "pending", None)
+    assert (session.id, session.status, attempt) == (minted.id, Status.PENDING, None)
     assert broker.sent("/connect_sessions/authenticate") == [{"token": minted.token.get_secret_value()}]
 
 
@@ -46,7 +46,7 @@ async def test_an_attempt_that_led_to_nothing_is_told_as_it_stands(broker: Broke
     begin(broker, minted).status = how
     session, attempt = await poll(broker, minted)
 
-    assert (session.status, attempt) == ("pending", how)
+    assert (session.status, attempt) == (Status.PENDING, how)
 
 
 async def test_success_without_an_account_links_nothing(broker: Broker) -> None:
@@ -54,7 +54,7 @@ async def test_success_without_an_account_links_nothing(broker: Broker) -> None:
     begin(broker, minted).status = "authenticated"
     session, attempt = await poll(broker, minted)
 
-    assert (session.status, attempt) == ("pending", "authenticated")
+    assert (session.status, attempt) == (Status.PENDING, "authenticated")
 
 
 async def test_an_account_of_a_failed_attempt_is_not_believed(broker: Broker) -> None:
@@ -63,7 +63,7 @@ async def test_an_account_of_a_failed_attempt_is_not_believed(broker: Broker) ->
     attempt.status, attempt.account_id = "error", broker.link()
     session, told = await poll(broker, minted)
 
-    assert (session.status, told) == ("pending", "error")
+    assert (session.status, told) == (Status.PENDING, "error")
     assert await broker.rows(account_events) == []
 
 
@@ -74,7 +74,7 @@ async def test_the_account_that_oauth_linked_is_confirmed_and_named(broker: Brok
     broker.clock.advance(60)
     session, attempt = await poll(broker, minted, project_id="connect-sandbox-10427")
 
-    assert (session.status, session.linked_account_id, attempt) == ("linked", account_id, "authenticated")
+    assert (session.status, session.linked_account_id, attempt) == (Status.LINKED, account_id, "authenticated")
     row = await broker.row(connect_sessions)
     assert (row["status"], row["linked_account_id"], row["resolved_at"]) == (
         "linked",
@@ -84,10 +84,10 @@ async def test_the_account_that_oauth_linked_is_confirmed_and_named(broker: Brok
     event = await broker.row(account_events)
     assert (event["account_id"], event["source"], event["actor"]) == (account_id, "confirm", "user:ann")
 
-    asked = len(broker.asked())
+    before = len(broker.calls())
     again, attempt = await poll(broker, minted)
-    assert (again.status, attempt) == ("linked", None)
-    assert len(broker.asked()) == asked
+    assert (again.status, attempt) == (Status.LINKED, None)
+    assert len(broker.calls()) == before
 
 
 async def test_stackones_word_counts_where_the_feed_has_no_news(broker: Broker) -> None:
@@ -98,7 +98,7 @@ async def test_stackones_word_counts_where_the_feed_has_no_news(broker: Broker) 
     broker.project.attempts.finish(begin(broker, minted), account_id)
     session, _ = await poll(broker, minted)
 
-    assert (session.status, session.linked_account_id) == ("linked", account_id)
+    assert (session.status, session.linked_account_id) == (Status.LINKED, account_id)
 
 
 async def test_an_account_that_came_from_another_owner_is_reported(broker: Broker) -> None:
@@ -108,7 +108,7 @@ async def test_an_account_that_came_from_another_owner_is_reported(broker: Broke
     broker.project.attempts.finish(begin(broker, minted), account_id)
     session, _ = await poll(broker, minted)
 
-    assert (session.status, session.linked_account_id) == ("linked", account_id)
+    assert (session.status, session.linked_account_id) == (Status.LINKED, account_id)
     assert broker.runtime.metrics.registry.get_sample_value("broker_account_owner_changes_total") == 1
 
 
@@ -121,7 +121,7 @@ async def test_an_account_that_is_not_the_callers_any_more_is_not_shown(broker: 
         broker.project.accounts.delete(account_id)
     session, attempt = await poll(broker, minted)
 
-    assert (session.status, session.linked_account_id, attempt) == ("pending", None, "authenticated")
+    assert (session.status, session.linked_account_id, attempt) == (Status.PENDING, None, "authenticated")
 
 
 @pytest.mark.parametrize(("project_id", "status"), [("ours", "pending"), ("theirs", "linked"), (None, "linked")])
@@ -135,17 +135,17 @@ async def test_an_account_of_another_project_is_not_confirmed(
     broker.project.faults.add({"method": "GET", "path": f"/accounts/{account_id}", "body": answer})
     session, _ = await poll(broker, minted, project_id=project_id)
 
-    assert session.status == status
+    assert session.status.value == status
 
 
 async def test_a_session_that_ended_asks_nothing(broker: Broker) -> None:
     minted = await broker.mint()
     broker.clock.advance(1800)
-    asked = len(broker.asked())
+    before = len(broker.calls())
     session, attempt = await poll(broker, minted, token="anything")
 
-    assert (session.status, attempt) == ("expired", None)
-    assert len(broker.asked()) == asked
+    assert (session.status, attempt) == (Status.EXPIRED, None)
+    assert len(broker.calls()) == before
 
 
 async def test_only_the_sessions_own_token_is_of_use(broker: Broker) -> None:
@@ -184,14 +184,14 @@ async def test_a_session_whose_minting_was_cut_short_has_no_token(broker: Broker
 
 async def test_a_strangers_session_is_not_there(broker: Broker) -> None:
     minted = await broker.mint()
-    asked = len(broker.asked())
+    before = len(broker.calls())
     for user in (replace(ANN, owner_id="globex"), replace(ANN, owner_id="")):
         with pytest.raises(NotFound):
             await poll(broker, minted, user=user)
     with pytest.raises(NotFound):
         await poll(broker, replace(minted, id="cs_unknown"))
 
-    assert len(broker.asked()) == asked
+    assert len(broker.calls()) == before
 
 
 async def test_stackone_away_is_no_verdict_on_the_token(broker: Broker) -> None:

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from app.connect_sessions.ledger import GRACE, Session
-from app.connect_sessions.resolve import forget_sessions, resolve, resolve_ended_sessions, resolve_open_sessions
+from app.connect_sessions.ledger import Session
+from app.connect_sessions.resolve import GRACE, forget_sessions, resolve, resolve_ended_sessions, resolve_open_sessions
 from app.connect_sessions.tables import connect_sessions
 from tests.support.broker import Broker
 
@@ -17,7 +17,7 @@ MINUTE = timedelta(minutes=1)
 async def shown(broker: Broker, session: Session) -> tuple[str, str | None]:
     async with broker.runtime.database.transaction() as connection:
         resolved = await resolve(connection, session, broker.clock.now())
-    return resolved.status, resolved.linked_account_id
+    return resolved.status.value, resolved.linked_account_id
 
 
 async def written(broker: Broker) -> dict[str, tuple[str, str | None, bool]]:

@@ -7,7 +7,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from app.connect_sessions.tables import connect_sessions, erasures, owners
+from app.connect_sessions.tables import connect_sessions, owners
+from app.owners.tables import erasures
 from app.policy.rules import Policy, Rule
 from tests.support.broker import Broker, front_door, open_broker
 from tests.support.tokens import Issuer, StoppedClock
@@ -263,7 +264,7 @@ async def test_policy_explains_itself(broker: Broker) -> None:
         "allowed": True,
         "rule": "ours",
         "reason": 'rule "ours" allows it',
-        "effective": {
+        "grant": {
             "categories": None,
             "multiple": False,
             "expires_in": 600,

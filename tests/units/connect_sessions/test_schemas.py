@@ -8,9 +8,11 @@ from pydantic import ValidationError
 
 from app.connect_sessions.ledger import Session
 from app.connect_sessions.schemas import OwnerSessionRequest, SessionPoll, SessionStatus
+from app.connect_sessions.tables import Mode, Status
 from app.owners.erasure import Erasure
 from app.owners.schemas import ErasureReceipt
-from app.policy.rules import Decision, Grant, Policy, Request, Rule, consider, decide
+from app.owners.tables import ErasureState
+from app.policy.rules import Channel, Decision, Grant, Policy, Request, Rule, consider, decide
 from app.policy.schemas import ExplainRequest, Explanation
 from app.settings import SessionSettings
 from app.stackone.models import Category
@@ -84,7 +86,18 @@ def test_a_session_shows_the_account_it_linked_or_else_the_one_it_is_about(
     linked: str | None, account: str | None, shown: str | None
 ) -> None:
     session = Session(
-        "cs_1", "acme", "user:ann", "browser", "edit", "linked", "workday", account, linked, NOON, NOON, multiple=True
+        "cs_1",
+        "acme",
+        "user:ann",
+        Channel.BROWSER,
+        Mode.EDIT,
+        Status.LINKED,
+        "workday",
+        account,
+        linked,
+        NOON,
+        NOON,
+        multiple=True,
     )
     assert SessionStatus.of(session).model_dump() == {
         "id": "cs_1",
@@ -98,7 +111,7 @@ def test_a_session_shows_the_account_it_linked_or_else_the_one_it_is_about(
 
 
 def test_a_receipt_shows_everything_but_the_owner() -> None:
-    erasure = Erasure("er_1", "acme", "pending", "service:ops", NOON, NOON + timedelta(1), 3, 2, 7)
+    erasure = Erasure("er_1", "acme", ErasureState.PENDING, "service:ops", NOON, NOON + timedelta(1), 3, 2, 7)
 
     assert ErasureReceipt.of(erasure).model_dump() == {
         "id": "er_1",
@@ -122,7 +135,7 @@ def test_a_token_that_no_header_could_carry_is_refused() -> None:
 def test_a_question_to_policy_is_asked_as_it_stands() -> None:
     question = ExplainRequest(
         owner_id="acme",
-        channel="service",
+        channel=Channel.SERVICE,
         provider="workday",
         categories=[Category.HRIS, Category.ATS],
         connector_profile_id="profile-1",
@@ -131,9 +144,9 @@ def test_a_question_to_policy_is_asked_as_it_stands() -> None:
         expires_in=61,
         claims={"plan": "gold"},
     )
-    assert question.asked(SessionSettings()) == Request(
+    assert question.request(SessionSettings()) == Request(
         "acme",
-        "service",
+        Channel.SERVICE,
         61,
         provider="workday",
         categories=(Category.HRIS, Category.ATS),
@@ -144,11 +157,13 @@ def test_a_question_to_policy_is_asked_as_it_stands() -> None:
     )
 
 
-@pytest.mark.parametrize(("channel", "lifetime"), [("browser", 100), ("service", 100), ("auth_link", 200)])
+@pytest.mark.parametrize(
+    ("channel", "lifetime"), [(Channel.BROWSER, 100), (Channel.SERVICE, 100), (Channel.AUTH_LINK, 200)]
+)
 def test_a_question_without_a_lifetime_gets_that_of_its_channel(channel: Any, lifetime: int) -> None:
     settings = SessionSettings(expires_in_seconds=100, auth_link_expires_in_seconds=200)
 
-    assert ExplainRequest(owner_id="acme", channel=channel).asked(settings) == Request("acme", channel, lifetime)
+    assert ExplainRequest(owner_id="acme", channel=channel).request(settings) == Request("acme", channel, lifetime)
 
 
 def test_an_explanation_shows_the_decision_and_the_way_to_it() -> None:
@@ -165,7 +180,7 @@ def test_an_explanation_shows_the_decision_and_the_way_to_it() -> None:
             ),
         )
     )
-    asked = Request("acme", "browser", 1800)
+    asked = Request("acme", Channel.BROWSER, 1800)
 
     assert Explanation.of(decide(policy, asked), consider(policy, asked)).model_dump(mode="json") == {
         "allowed": True,

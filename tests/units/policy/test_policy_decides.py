@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.policy.file import parse_policy
-from app.policy.rules import Decision, Policy, Request, Rule, consider, decide
+from app.policy.rules import Channel, Decision, Policy, Request, Rule, consider, decide
 from app.stackone.models import Category
 
 POLICY = parse_policy("""
@@ -52,11 +52,11 @@ session_lifetime = 300
 
 
 def ask(owner_id: str = "org_pilot", **wish: Any) -> Decision:
-    return decide(POLICY, Request(owner_id=owner_id, **{"channel": "browser", "expires_in": 1800, **wish}))
+    return decide(POLICY, Request(owner_id=owner_id, **{"channel": Channel.BROWSER, "expires_in": 1800, **wish}))
 
 
 def test_without_a_file_everything_is_allowed_as_asked() -> None:
-    asked = Request("anyone", "auth_link", 99, provider="x", multiple=True, categories=(Category.HRIS,))
+    asked = Request("anyone", Channel.AUTH_LINK, 99, provider="x", multiple=True, categories=(Category.HRIS,))
     decision = decide(Policy(), asked)
     assert (decision.allowed, decision.rule) == (True, None)
     assert decision.reason == "there is no policy file, so everything is allowed"
@@ -85,7 +85,7 @@ def test_whoever_no_rule_matches_may_open_nothing() -> None:
         ("org_trial_1", {}, "trial"),
         ("org_trial_1", {"categories": (Category.ATS,)}, "trial"),
         ("org_trial_1", {"categories": (Category.ATS, Category.HRIS)}, "trial"),
-        ("org_pilot", {"provider": "bamboohr", "channel": "auth_link"}, "links by mail"),
+        ("org_pilot", {"provider": "bamboohr", "channel": Channel.AUTH_LINK}, "links by mail"),
     ],
 )
 def test_the_first_rule_that_matches_allows(owner_id: str, wish: dict[str, Any], rule: str) -> None:
@@ -101,7 +101,7 @@ def test_the_first_rule_that_matches_allows(owner_id: str, wish: dict[str, Any],
         ("org_pilot", {"provider": "xsap_"}, "pilots", "does not allow this provider"),
         ("org_pilot", {}, "pilots", "allows certain providers only: name a provider"),
         ("org_pilot", {"provider": "bamboohr", "claims": {"org": {"suspended": True}}}, "suspended", "denies it"),
-        ("org_friend", {"provider": "bamboohr", "channel": "auth_link"}, "pilots", "does not allow auth links"),
+        ("org_friend", {"provider": "bamboohr", "channel": Channel.AUTH_LINK}, "pilots", "does not allow auth links"),
         (
             "org_pilot",
             {"provider": "bamboohr", "connector_profile_id": "other"},
@@ -134,7 +134,7 @@ def test_a_claim_of_another_value_or_kind_does_not_match(seats: object) -> None:
 
 
 def test_services_bring_no_claims() -> None:
-    asked = Request("org_x", "service", 60, provider="workday")
+    asked = Request("org_x", Channel.SERVICE, 60, provider="workday")
     assert not decide(POLICY, asked).allowed
     whys = {considered.rule: considered.why for considered in consider(POLICY, asked)}
     assert whys["gold"] == "it asks for claims, and there are none"
@@ -143,7 +143,7 @@ def test_services_bring_no_claims() -> None:
 
 
 def test_explaining_stops_at_the_rule_that_decides() -> None:
-    considered = consider(POLICY, Request("org_pilot", "browser", 60))
+    considered = consider(POLICY, Request("org_pilot", Channel.BROWSER, 60))
     assert [(entry.rule, entry.matched) for entry in considered] == [
         ("suspended", False),
         ("links by mail", False),
@@ -177,7 +177,7 @@ def test_multiple_is_dropped_where_it_is_not_allowed() -> None:
 
 def test_a_limited_number_of_accounts_needs_a_provider_to_count() -> None:
     rule = Rule("one", owners=("*",), providers=("*",), multiple=True, max_accounts_per_provider=2)
-    asked = Request("o", "browser", 60, multiple=True)
+    asked = Request("o", Channel.BROWSER, 60, multiple=True)
     refused = decide(Policy((rule,)), asked)
     limits = 'rule "one" limits the accounts of each provider: name a provider to link a further account'
     assert (refused.allowed, refused.reason) == (False, limits)
@@ -189,14 +189,14 @@ def test_a_limited_number_of_accounts_needs_a_provider_to_count() -> None:
 @given(owner_id=st.text(max_size=20), pattern=st.text(alphabet="ab*[].?\\", min_size=1, max_size=8))
 def test_only_the_star_is_special_in_a_pattern(owner_id: str, pattern: str) -> None:
     rule = Rule("r", owners=(pattern,), providers=("*",))
-    allowed = decide(Policy((rule,)), Request(owner_id, "browser", 60)).allowed
+    allowed = decide(Policy((rule,)), Request(owner_id, Channel.BROWSER, 60)).allowed
     if "*" not in pattern:
         assert allowed == (owner_id == pattern)
     else:
         first, last = pattern.split("*", maxsplit=1)[0], pattern.rsplit("*", maxsplit=1)[-1]
         assert not allowed or (owner_id.startswith(first) and owner_id.endswith(last))
         filled = pattern.replace("*", owner_id)
-        assert decide(Policy((rule,)), Request(filled, "browser", 60)).allowed
+        assert decide(Policy((rule,)), Request(filled, Channel.BROWSER, 60)).allowed
 
 
 def _effective(decision: Decision) -> Any:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from app.policy.file import parse_policy, read_policy
-from app.policy.rules import Policy, Rule
+from app.policy.rules import Channel, Policy, Rule
 from app.settings import SettingsError
 from app.stackone.models import Category
 
@@ -54,7 +54,7 @@ deny = true
         line=4,
         owners=("org_0", "org_1", "org_2"),
         claims={"plan": ("gold", "silver"), "seats": "7"},
-        channels=frozenset({"browser", "auth_link"}),
+        channels=frozenset({Channel.BROWSER, Channel.AUTH_LINK}),
         deny=False,
         providers=("bamboohr",),
         categories=(Category.HRIS, Category.ATS),
@@ -64,7 +64,7 @@ deny = true
         session_lifetime=600,
         auth_links=True,
     )
-    assert least == Rule(name="no", line=17, channels=frozenset({"service"}), deny=True)
+    assert least == Rule(name="no", line=17, channels=frozenset({Channel.SERVICE}), deny=True)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from app.policy.file import _PERMISSIONS, parse_policy
-from app.policy.rules import Request, decide
+from app.policy.rules import Channel, Request, decide
 
 PAGE = (Path(__file__).parents[3] / "docs" / "policy.md").read_text()
 
@@ -14,11 +14,11 @@ def test_the_example_is_read_and_decides_as_described() -> None:
     policy = parse_policy(example)
 
     def rule(owner_id: str, **wish: object) -> str | None:
-        return decide(policy, Request(owner_id, **{"channel": "browser", "expires_in": 60, **wish})).rule  # type: ignore[arg-type]
+        return decide(policy, Request(owner_id, **{"channel": Channel.BROWSER, "expires_in": 60, **wish})).rule  # type: ignore[arg-type]
 
     assert rule("org_acme", claims={"org": {"suspended": True}}) == "suspended customers"
     assert rule("org_beta_1", provider="sap_x") == "pilots"
-    assert rule("org_acme", channel="auth_link") == "onboarding by mail"
+    assert rule("org_acme", channel=Channel.AUTH_LINK) == "onboarding by mail"
     assert rule("org_x", claims={"plan": "gold"}) == "gold plan"
     assert rule("org_x") == "everybody else"
 

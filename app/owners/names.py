@@ -2,17 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import sqlalchemy as sa
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.clock import Clock
-from app.connect_sessions.quotas import count_live_sessions, lock_owner
+from app.connect_sessions.ledger import count_live_sessions, lock_owner
 from app.connect_sessions.tables import owners
-from app.db.database import Database
 from app.db.tables import upsert
 from app.linked_accounts.store import LinkedAccount, list_for_owner
+from app.runtime import Runtime
 
 logger = structlog.get_logger(__name__)
 
@@ -58,28 +58,34 @@ class Pin:
         return effects
 
 
-async def pin_owner(owner_id: str, name: str, *, actor: str, dry_run: bool, database: Database, clock: Clock) -> Pin:
+async def pin_owner(runtime: Runtime, owner_id: str, name: str, *, actor: str, dry_run: bool) -> Pin:
     """Pin a name for an owner, known or not, and say what that does; a dry run only says it."""
-    now = clock.now()
-    async with database.transaction() as connection:
-        await lock_owner(connection, owner_id)
-        previous = await _pinned_name(connection, owner_id)
-        accounts = await list_for_owner(connection, owner_id, limit=_ACCOUNTS_SHOWN)
-        pin = Pin(
-            owner_id=owner_id,
-            name=name,
-            previous_name=previous,
-            dry_run=dry_run,
-            accounts_with_other_names=[account for account in accounts if account.owner_name != name],
-            live_sessions=await count_live_sessions(connection, owner_id, now),
-        )
-        if pin.changes and not dry_run:
-            values = {"owner_id": owner_id, "owner_name": name, "pinned_at": now, "pinned_by": actor}
-            statement = upsert(connection, owners, values)
-            await connection.execute(statement.on_conflict_do_update(index_elements=[owners.c.owner_id], set_=values))
-    if pin.changes and not dry_run:
+    async with runtime.database.transaction() as connection:
+        pinned = await pin(connection, owner_id, name, actor=actor, dry_run=dry_run, now=runtime.clock.now())
+    if pinned.changes and not dry_run:
         logger.warning("owner_name_pinned", owner_id=owner_id, actor=actor)
-    return pin
+    return pinned
+
+
+async def pin(
+    connection: AsyncConnection, owner_id: str, name: str, *, actor: str, dry_run: bool, now: datetime
+) -> Pin:
+    """Do what `pin_owner` does in a transaction of the caller's."""
+    await lock_owner(connection, owner_id)
+    accounts = await list_for_owner(connection, owner_id, limit=_ACCOUNTS_SHOWN)
+    pinned = Pin(
+        owner_id=owner_id,
+        name=name,
+        previous_name=await _pinned_name(connection, owner_id),
+        dry_run=dry_run,
+        accounts_with_other_names=[account for account in accounts if account.owner_name != name],
+        live_sessions=await count_live_sessions(connection, owner_id, now),
+    )
+    if pinned.changes and not dry_run:
+        values = {"owner_id": owner_id, "owner_name": name, "pinned_at": now, "pinned_by": actor}
+        statement = upsert(connection, owners, values)
+        await connection.execute(statement.on_conflict_do_update(index_elements=[owners.c.owner_id], set_=values))
+    return pinned
 
 
 async def _pinned_name(connection: AsyncConnection, owner_id: str) -> str | None:
