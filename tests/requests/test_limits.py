@@ -11,7 +11,7 @@ import httpx2
 import pytest
 import sqlalchemy as sa
 
-from app.connect_sessions.tables import connect_sessions
+from app.connect_sessions.tables import Status, connect_sessions
 from app.stackone.budget import Priority
 from app.stackone.client import StackOneClient
 from tests.support.redis_server import RedisServer
@@ -164,7 +164,7 @@ async def test_a_spent_budget_is_a_503_with_a_time_to_come_back_and_nothing_is_s
         assert refused.json()["detail"] == "the broker has used up its calls to StackOne for the moment"
         async with world.runtime.database.reading() as connection:
             found = await connection.execute(sa.select(connect_sessions.c.status))
-            assert Counter(found.scalars()) == {"pending": 10, "failed": 16}
+            assert Counter(found.scalars()) == {Status.PENDING: 10, Status.FAILED: 16}
 
 
 async def test_a_sweep_that_waits_leaves_room_for_minting(database_url: str) -> None:

@@ -3,10 +3,10 @@
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 
 from app.connect_sessions.tables import connect_sessions
 from app.identity.caller import Scope
+from tests.support.databases import stored_rows
 from tests.support.waiting import eventually
 from tests.support.world import World
 
@@ -43,8 +43,8 @@ DECIDED_BY_THE_BROKER = [
 
 async def stored_sessions(world: World) -> list[dict[str, Any]]:
     async with world.runtime.database.reading() as connection:
-        rows = await connection.execute(sa.select(connect_sessions).order_by(connect_sessions.c.created_at))
-        return [dict(row) for row in rows.mappings()]
+        rows = await stored_rows(connection, connect_sessions)
+    return sorted(rows, key=lambda row: row["created_at"])
 
 
 @pytest.mark.parametrize("field", DECIDED_BY_THE_BROKER)
@@ -204,7 +204,7 @@ async def test_the_ledger_says_who_and_until_when_but_never_the_token(world: Wor
     assert answer.json()["token"] not in repr(session)
 
 
-async def test_a_session_is_in_the_ledger_before_stackone_is_asked(world: World) -> None:
+async def test_a_session_is_in_the_ledger_before_stackone_is_called(world: World) -> None:
     await world.switch(
         "POST", "/faults", {"method": "POST", "path": "/connect_sessions", "times": 9, "status": 400, "body": {}}
     )

@@ -10,6 +10,7 @@ from app.connect_sessions.tables import connect_sessions
 from app.jobs import keep_house
 from app.linked_accounts.tables import account_events
 from app.sync.sweep import run_sweep
+from tests.support.databases import stored_rows
 from tests.support.waiting import eventually
 from tests.support.world import World, open_world
 
@@ -25,8 +26,8 @@ async def quiet(database_url: str) -> Any:
         yield world
 
 
-async def mint(world: World, user: str = "alice", **wish: Any) -> dict[str, Any]:
-    answer = await world.broker.post("/v1/connect-sessions", headers=world.as_user(user), json=wish)
+async def mint(world: World, user: str = "alice", **body: Any) -> dict[str, Any]:
+    answer = await world.broker.post("/v1/connect-sessions", headers=world.as_user(user), json=body)
     assert answer.status_code == 201, answer.text
     return dict(answer.json())
 
@@ -38,10 +39,9 @@ async def standing(world: World, session: dict[str, Any], user: str = "alice") -
 
 async def ledger(world: World) -> dict[str, tuple[str, str | None]]:
     """Return the ledger as it stands on disk, without resolving anything."""
-    c = connect_sessions.c
     async with world.runtime.database.reading() as connection:
-        rows = await connection.execute(sa.select(c.id, c.status, c.linked_account_id))
-        return {row.id: (row.status, row.linked_account_id) for row in rows}
+        rows = await stored_rows(connection, connect_sessions)
+    return {row["id"]: (row["status"], row["linked_account_id"]) for row in rows}
 
 
 async def hub(world: World, session: dict[str, Any], method: str, path: str, body: Any = None) -> Any:
@@ -86,7 +86,7 @@ async def test_a_session_is_linked_by_whichever_news_comes(database_url: str, ne
         assert await standing(world, other, "bob") == ("pending", None)
 
 
-async def test_a_session_that_nobody_asks_about_is_settled_too(quiet: World) -> None:
+async def test_a_session_that_nobody_polls_is_resolved_too(quiet: World) -> None:
     session = await mint(quiet, provider="bamboohr")
     account_id = await submit(quiet, session)
     await quiet.broker.post(f"/v1/linked-accounts/{account_id}/confirm", headers=quiet.as_user("alice"))
@@ -123,7 +123,7 @@ async def test_a_session_expires_and_is_forgotten(quiet: World) -> None:
 
     async def age(**span: float) -> None:
         async with quiet.runtime.database.transaction() as connection:
-            row = (await connection.execute(sa.select(connect_sessions))).mappings().one()
+            [row] = await stored_rows(connection, connect_sessions)
             ends = {name: row[name] - timedelta(**span) for name in ("created_at", "expires_at")}
             await connection.execute(sa.update(connect_sessions).values(**ends))
 

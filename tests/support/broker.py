@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from enum import Enum
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,7 +33,7 @@ from app.stackone.models import ConnectSessionRequest
 from sandbox.stackone.accounts import LinkOrder
 from sandbox.stackone.application import create_stackone
 from sandbox.stackone.project import Project, StackOneConfig
-from tests.support.databases import migrate
+from tests.support.databases import migrate, stored_rows
 from tests.support.tokens import Issuer, IssuerServer, StoppedClock
 
 STACKONE = "https://api.stackone.example"
@@ -147,11 +146,7 @@ class Broker:
     async def rows(self, table: sa.Table) -> list[dict[str, Any]]:
         """Return every row of a table as it is stored: an Enum is text there."""
         async with self.runtime.database.reading() as connection:
-            query = sa.select(*(column.label(column.key) for column in table.c))
-            rows = (await connection.execute(query)).mappings().all()
-        return [
-            {name: value.value if isinstance(value, Enum) else value for name, value in row.items()} for row in rows
-        ]
+            return await stored_rows(connection, table)
 
     async def row(self, table: sa.Table) -> dict[str, Any]:
         """Return the only row of a table."""

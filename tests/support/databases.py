@@ -7,13 +7,15 @@ import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import sqlalchemy as sa
 from alembic import command
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from app.db.engine import engine_url
 from app.db.schema_version import alembic_config, schema_compatibility
@@ -72,6 +74,15 @@ def _lets_us_in() -> bool:
 
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, connect()).result()
+
+
+async def stored_rows(connection: AsyncConnection, table: sa.Table) -> list[dict[str, Any]]:
+    """Return every row of a table as it is stored: an Enum is text there."""
+    rows = await connection.execute(sa.select(*(column.label(column.key) for column in table.c)))
+    return [
+        {name: value.value if isinstance(value, Enum) else value for name, value in row.items()}
+        for row in rows.mappings()
+    ]
 
 
 def rows_as_text(url: str) -> str:
