@@ -190,6 +190,8 @@ async def _count_new(connection: AsyncConnection, owner_id: str, provider: str, 
     query = (
         sa.select(sa.func.count(sa.distinct(_A.account_id)))
         .join_from(linked_accounts, account_events, _E.account_id == _A.account_id)
-        .where(_of_provider(owner_id, provider), _E.kind == Kind.LINKED.value, _E.at >= since, _A.account_id.not_in(known))
+        .where(
+            _of_provider(owner_id, provider), _E.kind == Kind.LINKED.value, _E.at >= since, _A.account_id.not_in(known)
+        )
     )
     return int((await connection.execute(query)).scalar_one())

@@ -161,7 +161,9 @@ async def _candidates(runtime: Runtime, owner_id: str, request: ConnectSessionRe
     if request.provider is None:
         return []
     async with runtime.database.reading() as connection:
-        existing = await list_for_owner(connection, owner_id, AccountsQuery(provider=[request.provider]), limit=_ACCOUNTS_CONSIDERED)
+        existing = await list_for_owner(
+            connection, owner_id, AccountsQuery(provider=[request.provider]), limit=_ACCOUNTS_CONSIDERED
+        )
     # A second account would be a duplicate: offer the one that needs attention, else the newest.
     now = runtime.clock.now()
     return sorted(existing, key=lambda account: (account.needs_reauth, account.created_at or now), reverse=True)
