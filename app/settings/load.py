@@ -51,7 +51,7 @@ class Settings(BaseSettings):
     )
 
     environment: Environment = Field(
-        default="production", description="production, or development: loopback only, http externals, no real keys."
+        default="production", description="production, or development: loopback only, plain http there, no real keys."
     )
     http: HttpSettings = Field(default=HttpSettings())
     metrics: MetricsSettings = Field(default=MetricsSettings())

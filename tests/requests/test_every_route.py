@@ -54,6 +54,19 @@ async def test_without_credentials_everything_is_401_but_for_a_short_list(world:
     assert len(seen) >= 12
 
 
+async def test_an_unknown_query_parameter_is_refused_wherever_a_query_is_read(world: World) -> None:
+    seen = set()
+    for method, path, operation in operations():
+        if not any(parameter["in"] == "query" for parameter in operation.get("parameters", ())):
+            continue
+        headers = world.as_user("alice") if operation["tags"] == ["browser"] else world.as_service()
+        answer = await world.broker.request(method, filled(path), params={"providers": "workday"}, headers=headers)
+        assert answer.status_code == 422, (method, path)
+        assert [error["location"] for error in answer.json()["errors"]] == ["query.providers"], (method, path)
+        seen.add(path)
+    assert seen >= {"/v1/linked-accounts", "/v1/owners/{owner_id}/linked-accounts", "/v1/events"}
+
+
 async def test_no_route_accepts_the_credential_of_another_kind(world: World) -> None:
     channels = {"browser": world.as_service(), "service": world.as_user("alice"), "webhook": world.as_service()}
     for method, path, operation in operations():
