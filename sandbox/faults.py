@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -20,6 +20,7 @@ _BODILESS = frozenset({204, 304})
 class Fault(Body):
     """What happens to the next `times` calls (null: until cleared) whose method and path prefix match.
 
+    `shape` is who wrote an answer without a body of its own: StackOne, or something in front of it.
     Without `status` and `body` the call is really served: a delay or a cut then loses an answer, not an effect.
     """
 
@@ -30,6 +31,7 @@ class Fault(Body):
     times: Annotated[int, Field(ge=1)] | None = 1
     status: Annotated[int, Field(ge=200, le=599)] | None = None
     body: Any = None
+    shape: Literal["stackone", "gateway", "html"] = "stackone"
     headers: dict[str, str | int] = Field(default_factory=dict)
     delay_ms: Annotated[float, Field(ge=0)] = 0
     hang: bool = False
@@ -151,12 +153,17 @@ def _own_answer(fault: Fault, clock: Clock) -> tuple[Message, bytes]:
     status = fault.status or 200
     if status in _BODILESS:
         return {"type": "http.response.start", "status": status, "headers": []}, b""
-    body, content_type = _written(_default_body(status, clock) if fault.body is None else fault.body)
+    body, content_type = _written(_default_body(fault.shape, status, clock) if fault.body is None else fault.body)
     headers = [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
     return {"type": "http.response.start", "status": status, "headers": headers}, body
 
 
-def _default_body(status: int, clock: Clock) -> dict[str, object]:
+def _default_body(shape: str, status: int, clock: Clock) -> dict[str, object] | str:
+    if shape == "gateway":
+        # What an API gateway says for itself: StackOne's own errors have a statusCode.
+        return {"message": "no Route matched with those values"}
+    if shape == "html":
+        return f"<html><body><h1>{status}</h1></body></html>"
     return error_body(status, f"Injected {status}", clock) if status >= _FIRST_ERROR else {}
 
 

@@ -1,17 +1,18 @@
 """How a linked account is written: v1, v2, its meta, and the payload of an event about it."""
 
+from sandbox.bodies import JsonObject
 from sandbox.stackone.accounts import Account, AccountEvent
 from sandbox.stackone.connectors import connector_for
 
 _V2_NAMES = {"provider": "connector", "origin_owner_id": "owner_id", "origin_owner_name": "owner_name"}
 
 
-def account_v1(account: Account) -> dict[str, object]:
+def account_v1(account: Account) -> JsonObject:
     """Write the LinkedAccount of the documented v1 schema."""
     return account.model_dump(exclude={"secrets", "metadata", "connector_profile_id"})
 
 
-def account_v2(account: Account) -> dict[str, object]:
+def account_v2(account: Account) -> JsonObject:
     """Write the account under the names of v2; beyond the renames its schema is inferred."""
     renamed = {_V2_NAMES.get(name, name): value for name, value in account_v1(account).items()}
     return renamed | {"connector_profile_id": account.connector_profile_id}

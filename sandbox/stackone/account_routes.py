@@ -1,23 +1,21 @@
 """The accounts API: /accounts (v1) and the two documented calls of /v2/accounts."""
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
 from sandbox.bodies import Body, JsonObject
 from sandbox.stackone.account_json import account_meta, account_v1, account_v2
 from sandbox.stackone.accounts import Account
+from sandbox.stackone.decisions import altered
 from sandbox.stackone.listing import matching
-from sandbox.stackone.parts import TheProject, require_api_key
+from sandbox.stackone.parts import Page, PageSize, TheProject, require_api_key
 from sandbox.stackone.project import Project
 
 router = APIRouter(dependencies=[Depends(require_api_key)])
-
-Page = Annotated[int, Query(ge=0)]
-PageSize = Annotated[int, Query(ge=1)]
 
 # Of each filter's names: the field of the account that it is about.
 _FILTERS_V1 = {
@@ -83,13 +81,13 @@ async def list_accounts_v2(
 @router.get("/accounts/{account_id}")
 async def get_account(account_id: str, project: TheProject) -> JSONResponse:
     """Read one account."""
-    return JSONResponse(account_v1(project.accounts.get(account_id)))
+    return JSONResponse(altered(account_v1(project.accounts.get(account_id)), project.lies.account))
 
 
 @router.get("/v2/accounts/{account_id}")
 async def get_account_v2(account_id: str, project: TheProject) -> JSONResponse:
     """Read one account under the names of v2."""
-    return JSONResponse(account_v2(project.accounts.get(account_id)))
+    return JSONResponse(altered(account_v2(project.accounts.get(account_id)), project.lies.account))
 
 
 @router.patch("/accounts/{account_id}")
@@ -102,6 +100,8 @@ async def patch_account(account_id: str, body: _AccountPatch, project: TheProjec
 @router.delete("/accounts/{account_id}")
 async def delete_account(account_id: str, project: TheProject) -> JSONResponse:
     """Unlink an account, and answer with what it was."""
+    if project.lies.keep_deleted:
+        return JSONResponse(account_v1(project.accounts.get(account_id)))
     return JSONResponse(account_v1(project.accounts.delete(account_id)))
 
 
@@ -116,8 +116,8 @@ def _listed(
     project: Project,
     page: tuple[int, int],
     filters: dict[str, str],
-    write: Callable[[Account], dict[str, object]],
+    write: Callable[[Account], JsonObject],
 ) -> JSONResponse:
     rows = matching(project.accounts, filters, request.query_params.multi_items())
-    written = [write(account) for account in project.listing.page(rows, *page)]
+    written = [altered(write(account), project.lies.listed) for account in project.listing.page(rows, *page)]
     return JSONResponse({"data": written} if project.listing.envelope else written)

@@ -9,8 +9,8 @@ from fastapi import FastAPI
 from sandbox.errors import answer_errors_like_stackone
 from sandbox.faults import InjectFaults
 from sandbox.recording import RecordRequests
-from sandbox.stackone import account_routes, hub_routes, link_routes, popup_routes, session_routes
-from sandbox.stackone.cors import HubCors
+from sandbox.stackone import account_routes, auth_config_routes, hub_routes, link_routes, popup_routes, session_routes
+from sandbox.stackone.cors import Cors
 from sandbox.stackone.project import Project
 from sandbox.stackone.switch_routes import switches
 
@@ -30,11 +30,11 @@ def create_stackone(project: Project) -> FastAPI:
     app = FastAPI(title="StackOne emulator", openapi_url=None, lifespan=deliver_webhooks)
     app.state.project = project
     answer_errors_like_stackone(app, project.clock)
-    for part in (session_routes, account_routes, hub_routes, popup_routes, link_routes):
+    for part in (session_routes, account_routes, auth_config_routes, hub_routes, popup_routes, link_routes):
         app.include_router(part.router)
     app.include_router(switches(project))
     # The last one added is the outermost: a fault's answer has CORS headers and is recorded like any other.
     app.add_middleware(InjectFaults, faults=project.faults, clock=project.clock)
     app.add_middleware(RecordRequests, log=project.requests, clock=project.clock)
-    app.add_middleware(HubCors)
+    app.add_middleware(Cors)
     return app

@@ -43,23 +43,24 @@ class ApiKey:
         self.value = wanted.key or self.value
         self.lacks_scope = self.lacks_scope if wanted.lacks_scope is None else wanted.lacks_scope
 
-    def admit(self, authorization: str | None) -> None:
+    def admit(self, authorization: str | None, *, colon_needed: bool) -> None:
         """Check the Basic credentials. Raises ApiError 401 for the caller, 403 for the key."""
-        if authorization is None or not self._is_mine(authorization):
+        # The colon belongs to it: leaving it out is the documented way to earn a 401.
+        credentials = self._decoded(authorization or "")
+        if not hmac.compare_digest(credentials, f"{self.value}:".encode()) and (
+            colon_needed or not hmac.compare_digest(credentials, self.value.encode())
+        ):
             raise ApiError(401, "Unauthorized")
         if self.lacks_scope:
             raise ApiError(403, "The API key lacks the required scope")
 
-    def _is_mine(self, authorization: str) -> bool:
+    @staticmethod
+    def _decoded(authorization: str) -> bytes:
         scheme, _, encoded = authorization.partition(" ")
-        if scheme.lower() != "basic":
-            return False
         try:
-            decoded = base64.b64decode(encoded.strip(), validate=True)
+            return base64.b64decode(encoded.strip(), validate=True) if scheme.lower() == "basic" else b""
         except ValueError:
-            return False
-        # The colon belongs to it: leaving it out is the documented way to earn a 401.
-        return hmac.compare_digest(decoded, f"{self.value}:".encode())
+            return b""
 
 
 class Limits:

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import Depends, Header, Request
+from fastapi import Depends, Header, Query, Request
 
 from sandbox.errors import ApiError
 from sandbox.stackone.gate import refuse_nameless_clients
@@ -18,6 +18,8 @@ async def _project(request: Request) -> Project:
 
 
 TheProject = Annotated[Project, Depends(_project)]
+Page = Annotated[int, Query(ge=0)]
+PageSize = Annotated[int, Query(ge=1)]
 
 
 async def require_api_key(
@@ -25,7 +27,7 @@ async def require_api_key(
 ) -> None:
     """Let only the project's key through, as often as it may. Raises ApiError 401, 403 or 429."""
     refuse_nameless_clients(request)
-    project.api_key.admit(authorization)
+    project.api_key.admit(authorization, colon_needed=project.decisions.basic_without_colon == "refuse")
     project.limits.count()
 
 

@@ -1,10 +1,12 @@
 """One StackOne project, in memory: the whole state of the emulator in one object."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import httpx2
 
+from sandbox.bodies import JsonObject
 from sandbox.clock import Clock, Ticker, system_clock
+from sandbox.errors import ApiError
 from sandbox.faults import Faults
 from sandbox.provider import Provider
 from sandbox.recording import RequestHook, RequestLog
@@ -12,6 +14,7 @@ from sandbox.stackone.account_json import event_payload
 from sandbox.stackone.accounts import Account, AccountEvent, Accounts
 from sandbox.stackone.attempts import Attempts
 from sandbox.stackone.connectors import CONNECTORS, FURTHER_PROFILES, Connector
+from sandbox.stackone.decisions import Decisions, Lies
 from sandbox.stackone.gate import ApiKey, Limits
 from sandbox.stackone.listing import Listing
 from sandbox.stackone.sessions import ConnectSession, Sessions
@@ -31,6 +34,7 @@ class StackOneConfig:
     provider_url: str = "http://127.0.0.1:8300"
     web_component: str | None = None
     retry_delays: tuple[float, ...] = (0.5, 1, 2, 4, 8)
+    decisions: Decisions = field(default_factory=Decisions)
 
 
 class Project:
@@ -53,6 +57,8 @@ class Project:
         self.limits = Limits(clock)
         self.listing = Listing()
         self.auth_configs = _auth_configs()
+        self.decisions = config.decisions
+        self.lies = Lies()
         self.sessions = Sessions(clock)
         self.attempts = Attempts(clock)
         self.accounts = Accounts(Ticker(clock), self._announce)
@@ -70,12 +76,26 @@ class Project:
         self.limits = Limits(self.clock)
         self.listing = Listing()
         self.auth_configs = _auth_configs()
+        self.decisions = self.config.decisions
+        self.lies = Lies()
         self.sessions.clear()
         self.attempts.clear()
         self.accounts.clear()
         self.faults.clear()
         self.requests.entries.clear()
         self.webhooks.reset()
+
+    def change_auth_config(self, config_id: str, changes: JsonObject) -> Connector:
+        """Enable, disable, or make the default one of its provider. Raises ApiError 404."""
+        config = self.auth_configs.get(config_id)
+        if config is None:
+            raise ApiError(404, "No such auth config")
+        if changes.get("default"):
+            for other in self.auth_configs.values():
+                if other.provider == config.provider:
+                    self.auth_configs[other.integration_id] = replace(other, default=False)
+        self.auth_configs[config_id] = replace(config, **changes)
+        return self.auth_configs[config_id]
 
     def account_edited_by(self, session: ConnectSession) -> Account | None:
         """Return the account that a session edits: the one it names, or the one its create-vs-update key names."""

@@ -3,10 +3,12 @@
 from fastapi import APIRouter, Depends
 from fastapi.responses import JSONResponse
 
-from sandbox.bodies import Body
+from sandbox.bodies import Body, JsonObject
 from sandbox.errors import ApiError
+from sandbox.stackone.decisions import altered
 from sandbox.stackone.parts import TheProject, require_api_key
-from sandbox.stackone.sessions import SessionRequest
+from sandbox.stackone.project import Project
+from sandbox.stackone.sessions import ConnectSession, SessionRequest
 
 router = APIRouter(prefix="/connect_sessions", dependencies=[Depends(require_api_key)])
 
@@ -23,10 +25,11 @@ async def create_connect_session(body: SessionRequest, project: TheProject) -> J
         account = project.accounts.get(body.account_id)
         if account.origin_owner_id != body.origin_owner_id:
             raise ApiError(404, "Account not found")
+    _refuse_what_cannot_be_linked(project, body)
     session = project.sessions.create(body)
     link = f"{project.config.own_url}/embedded/integrations?token={session.token}"
     minted = {"token": session.token, "auth_link_url": link, "latest_connection_attempt": None}
-    return JSONResponse(session.to_json(project.config.project_id) | minted, 201)
+    return JSONResponse(_written(project, session, minted), 201)
 
 
 @router.post("/authenticate", status_code=201)
@@ -36,4 +39,25 @@ async def authenticate_connect_session(body: _Token, project: TheProject) -> JSO
     session = project.sessions.open(body.token)
     attempt = project.attempts.latest(session)
     latest = {"latest_connection_attempt": attempt.for_the_backend() if attempt else None}
-    return JSONResponse(session.to_json(project.config.project_id) | latest, 201)
+    return JSONResponse(_written(project, session, latest), 201)
+
+
+def _refuse_what_cannot_be_linked(project: Project, body: SessionRequest) -> None:
+    decisions = project.decisions
+    profile = body.connector_profile_id or body.integration_id
+    if profile is not None:
+        config = project.auth_configs.get(profile)
+        fits = config is not None and config.active and body.provider in (None, config.provider)
+        if not fits and decisions.unknown_profile == "refuse":
+            raise ApiError(decisions.refusal_status, "No enabled connector profile of this id")
+    elif body.provider is not None and decisions.unknown_provider == "refuse":
+        configs = project.auth_configs.values()
+        if not any(config.active for config in configs if config.provider == body.provider and config.default):
+            raise ApiError(decisions.refusal_status, "No enabled integration of this provider")
+
+
+def _written(project: Project, session: ConnectSession, more: JsonObject) -> JsonObject:
+    answer = session.to_json(project.config.project_id) | more
+    if project.decisions.organization_id == "string":
+        answer["organization_id"] = str(answer["organization_id"])
+    return altered(answer, project.lies.session)

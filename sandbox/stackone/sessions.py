@@ -30,7 +30,7 @@ Category = Literal[
     "scheduling",
 ]
 
-_ORGANIZATION_ID = "27270"
+_ORGANIZATION_ID = 27_270
 _DEFAULT_EXPIRES_IN = 1800
 _FIRST_ID = 4_217_001
 _KEPT_SESSIONS = 20_000
@@ -69,7 +69,7 @@ class ConnectSession(SessionRequest):
     expires_at: datetime
     external_trigger_token: str
 
-    def to_json(self, project_id: str) -> dict[str, object]:
+    def to_json(self, project_id: str) -> JsonObject:
         """Write the session without its token and link. There is no expiry in it: StackOne sends none."""
         echoed = {"origin_owner_id", "origin_owner_name", "origin_username", "provider", "account_id", "label"}
         return {

@@ -10,6 +10,7 @@ from sandbox.bodies import Body, JsonObject, Text
 from sandbox.recording import KEPT_REQUESTS
 from sandbox.stackone.account_json import account_v1
 from sandbox.stackone.accounts import LinkOrder
+from sandbox.stackone.decisions import Decisions, Lies
 from sandbox.stackone.gate import KeyChange, LimitChange
 from sandbox.stackone.listing import Listing
 from sandbox.stackone.project import Project
@@ -59,6 +60,11 @@ class _NewAccount(_AccountChange):
             fixed_id=self.id,
             changes={name: value for name, value in changes.items() if name not in ("id", "multiple")},
         )
+
+
+class _AuthConfigChange(Body):
+    active: bool | None = None
+    default: bool | None = None
 
 
 class _Token(Body):
@@ -117,6 +123,20 @@ def _add_behaviour_switches(router: APIRouter, project: Project) -> None:
     async def set_listing(body: Listing) -> JSONResponse:
         project.listing = body
         return JSONResponse({})
+
+    @router.post("/decisions")
+    async def set_decisions(body: Decisions) -> JSONResponse:
+        project.decisions = body
+        return JSONResponse(body.model_dump())
+
+    @router.post("/lies")
+    async def set_lies(body: Lies) -> JSONResponse:
+        project.lies = body
+        return JSONResponse(body.model_dump())
+
+    @router.post("/auth-configs/{config_id}")
+    async def change_auth_config(config_id: str, body: _AuthConfigChange) -> JSONResponse:
+        return JSONResponse(project.change_auth_config(config_id, body.given()).for_the_backend())
 
     @router.post("/limits")
     async def set_limits(body: LimitChange) -> JSONResponse:

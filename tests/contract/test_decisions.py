@@ -1,5 +1,6 @@
 """What the sandbox decides by itself: each decision that is written down is also what it does."""
 
+import base64
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any
@@ -39,6 +40,62 @@ async def auth_link_address(wire: Wire) -> None:
     assert (await wire.http.get(body["auth_link_url"])).status_code == 401
 
 
+async def refused_at_mint(wire: Wire, switch: str, *bodies: dict[str, str]) -> None:
+    answers = [await wire.api("POST /connect_sessions", json={**OWNER, **body}) for body in bodies]
+    assert [(answer.status_code, answer.json()["statusCode"]) for answer in answers] == [(400, 400)] * len(bodies)
+    await wire.switch("POST", "/decisions", {"refusal_status": 412})
+    assert [await minted(wire, **body) for body in bodies] == [412] * len(bodies)
+    await wire.switch("POST", "/decisions", {switch: "accept"})
+    assert [await minted(wire, **body) for body in bodies] == [201] * len(bodies)
+
+
+async def unknown_provider(wire: Wire) -> None:
+    await refused_at_mint(wire, "unknown_provider", {"provider": "unheard_of"}, {"provider": "greenhouse"})
+    await wire.switch("POST", "/decisions", {})
+    await wire.switch("POST", "/auth-configs/greenhouse_profile", {"active": True})
+    assert await minted(wire, provider="greenhouse") == 201
+
+
+async def unknown_profile(wire: Wire) -> None:
+    unknown = {"connector_profile_id": "unheard_of"}
+    alias = {"integration_id": "unheard_of"}
+    disabled = {"connector_profile_id": "workday_retired_profile"}
+    of_another = {"provider": "bamboohr", "connector_profile_id": "salesforce_profile"}
+    await refused_at_mint(wire, "unknown_profile", unknown, alias, disabled, of_another)
+    await wire.switch("POST", "/decisions", {})
+    assert await minted(wire, provider="bamboohr", connector_profile_id="bamboohr_second_profile") == 201
+
+
+async def organization_id(wire: Wire) -> None:
+    found = []
+    for choice in ("number", "string"):
+        await wire.switch("POST", "/decisions", {"organization_id": choice})
+        body = (await wire.api("POST /connect_sessions", json=OWNER)).json()
+        again = (await wire.api("POST /connect_sessions/authenticate", json={"token": body["token"]})).json()
+        found.append((body["organization_id"], again["organization_id"]))
+    assert found == [(27270, 27270), ("27270", "27270")]
+
+
+async def mint_from_localhost(wire: Wire) -> None:
+    for origin, allowed in (
+        ("http://localhost:3000", True),
+        ("http://127.0.0.1:8200", True),
+        ("https://localhost.example.com", False),
+        ("https://app.example.com", False),
+    ):
+        preflight = {
+            "origin": origin,
+            "access-control-request-method": "POST",
+            "access-control-request-headers": "authorization,content-type",
+        }
+        asked = await wire.http.options(f"{wire.url}/connect_sessions", headers=preflight)
+        answer = await wire.api("POST /connect_sessions", json=OWNER, headers={"origin": origin})
+        marks = {response.headers.get("access-control-allow-origin") for response in (asked, answer)}
+        assert marks == ({origin} if allowed else {None})
+    other = await wire.api("GET /accounts", headers={"origin": "http://localhost:3000"})
+    assert "access-control-allow-origin" not in other.headers
+
+
 async def dead_token(wire: Wire) -> None:
     token = await wire.mint(expires_in=60)
     wire.clock.forward(61)
@@ -48,6 +105,16 @@ async def dead_token(wire: Wire) -> None:
 
 async def basic_password(wire: Wire) -> None:
     assert (await wire.api("GET /accounts", auth=(API_KEY, "password"))).status_code == 401
+
+
+async def basic_without_colon(wire: Wire) -> None:
+    alone = {"authorization": "Basic " + base64.b64encode(API_KEY.encode()).decode()}
+    wrong = {"authorization": "Basic " + base64.b64encode(b"another").decode()}
+    assert (await wire.http.get(f"{wire.url}/accounts", headers=alone)).status_code == 401
+    await wire.switch("POST", "/decisions", {"basic_without_colon": "accept"})
+    assert (await wire.http.get(f"{wire.url}/accounts", headers=alone)).status_code == 200
+    assert (await wire.http.get(f"{wire.url}/accounts", headers=wrong)).status_code == 401
+    assert (await wire.api("GET /accounts")).status_code == 200
 
 
 async def nameless_client(wire: Wire) -> None:
@@ -106,6 +173,33 @@ async def edit_needs_provider(wire: Wire) -> None:
     account = await wire.link()
     assert await edited(wire, await wire.mint(provider="bamboohr")) == account
     assert await edited(wire, await wire.mint()) is None
+
+
+async def edit_after_pick(wire: Wire) -> None:
+    form = {"integration_id": "bamboohr_profile", "credentials": FORM}
+    linked = []
+    for _ in range(2):
+        linked.append((await wire.hub(await wire.mint(), "POST /hub/accounts", json=form)).json()["id"])  # noqa: PERF401
+    for _ in range(2):
+        token = await wire.mint()
+        attempt = await wire.begin(token)
+        await wire.decide(await wire.popup(token, attempt), "approve")
+        linked.append((await wire.poll(token, attempt))["account"]["id"])
+    assert (linked[0], linked[2]) == (linked[1], linked[3])
+    await wire.settle()
+    told = [(event.body["event"], event.body["account_id"]) for event in wire.deliveries]
+    assert told == [(f"account.{what}", account) for account in linked[::2] for what in ("created", "updated")]
+
+
+async def default_profile(wire: Wire) -> None:
+    async def listed_in_hub(**changes: Any) -> list[str]:
+        answer = (await wire.hub(await wire.mint(**changes), "GET /hub/connectors")).json()
+        return [row["integration_id"] for row in answer["integrations"]]
+
+    assert await listed_in_hub(provider="bamboohr") == ["bamboohr_profile"]
+    assert await listed_in_hub(connector_profile_id="bamboohr_second_profile") == ["bamboohr_second_profile"]
+    await wire.switch("POST", "/auth-configs/bamboohr_second_profile", {"default": True})
+    assert await listed_in_hub(provider="bamboohr") == ["bamboohr_second_profile"]
 
 
 async def edit_session_posts(wire: Wire) -> None:
@@ -167,6 +261,36 @@ async def numeric_record_id(wire: Wire) -> None:
     assert {type(record) for record in records} == {str, int}
 
 
+async def webhook_events_of_hub(wire: Wire) -> None:
+    answer = await wire.hub(await wire.mint(), "GET /hub/connectors/{id}", "bamboohr_profile")
+    assert answer.json()["hub_settings"]["configured_webhook_events"] == {}
+
+
+async def foreign_callback(wire: Wire) -> None:
+    token = await wire.mint(provider="salesforce")
+    attempt = await wire.begin(token)
+    popup = await wire.popup(token, attempt, redirect_uri="https://app.stackone.com/embedded/accounts/callback")
+    back = await wire.decide(popup, "approve")
+    assert back.headers["location"].startswith(f"{wire.url}/embedded/accounts/callback?")
+    assert (await wire.poll(token, attempt))["status"] == "authenticated"
+    elsewhere = await wire.popup(token, await wire.begin(token), redirect_uri="https://evil.example/callback")
+    assert elsewhere.status_code == 400
+
+
+async def auth_config_pages(wire: Wire) -> None:
+    async def found(query: str) -> tuple[int, list[str]]:
+        answer = (await wire.http.get(f"{wire.url}/auth_configs?{query}", auth=(API_KEY, ""))).json()
+        assert answer["total"] >= len(answer["data"])
+        return answer["total"], [row["id"] for row in answer["data"]]
+
+    total, everything = await found("")
+    assert total == len(everything) == 8
+    assert await found("page=2&page_size=3") == (8, everything[3:6])
+    assert await found("connector_key=bamboohr") == (2, ["bamboohr_profile", "bamboohr_second_profile"])
+    assert await found("enabled=false") == (2, ["greenhouse_profile", "workday_retired_profile"])
+    assert await found("connector_key=workday&enabled=true") == (1, ["workday_profile"])
+
+
 async def attempt_life(wire: Wire) -> None:
     token, short = await wire.mint(provider="salesforce"), await wire.mint(provider="salesforce", expires_in=100)
     attempt, ended = await wire.begin(token), await wire.begin(short)
@@ -197,8 +321,13 @@ _PROBES: tuple[Probe, ...] = (
     provider_version,
     foreign_account,
     auth_link_address,
+    unknown_provider,
+    unknown_profile,
+    organization_id,
+    mint_from_localhost,
     dead_token,
     basic_password,
+    basic_without_colon,
     nameless_client,
     first_page,
     page_size,
@@ -207,6 +336,8 @@ _PROBES: tuple[Probe, ...] = (
     v2_list,
     create_or_update,
     edit_needs_provider,
+    edit_after_pick,
+    default_profile,
     edit_session_posts,
     tick,
     deleted_event,
@@ -214,6 +345,9 @@ _PROBES: tuple[Probe, ...] = (
     sent_at,
     webhook_headers,
     numeric_record_id,
+    webhook_events_of_hub,
+    foreign_callback,
+    auth_config_pages,
     attempt_life,
     unknown_code,
     disabled_connector,

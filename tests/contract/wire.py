@@ -77,13 +77,13 @@ class Wire:
         query["connection_attempt_id"] = attempt
         return await self._ask("GET /connect/oauth2/{id}", "salesforce_profile", params=query)
 
-    async def decide(self, popup: httpx2.Response, decision: str, **changes: str) -> None:
+    async def decide(self, popup: httpx2.Response, decision: str, **changes: str) -> httpx2.Response:
         """Approve or deny on the provider's page, and come back."""
         asked = dict(parse_qsl(urlsplit(popup.headers["location"]).query))
         form = {"redirect_uri": asked["redirect_uri"], "state": asked["state"], "decision": decision}
         provider = popup.headers["location"].partition("?")[0]
         back = (await self.http.post(provider, data=form)).headers["location"]
-        await self.http.get(str(httpx2.URL(back).copy_merge_params(changes)))
+        return await self.http.get(str(httpx2.URL(back).copy_merge_params(changes)))
 
     async def switch(self, method: str, path: str, body: Any = None) -> Any:
         """Turn a switch of the sandbox."""
@@ -210,6 +210,8 @@ async def _accounts(wire: Wire) -> None:
     for call in ("GET /accounts", "GET /v2/accounts"):
         await wire.api(call)
     await wire.api("GET /accounts", auth=("another", ""))
+    for key in (API_KEY, "another"):
+        await wire.api("GET /auth_configs", auth=(key, ""))
     for account in (first, second, "1"):
         for call in ("GET /accounts/{id}", "GET /v2/accounts/{id}", "GET /accounts/{id}/meta"):
             await wire.api(call, account)

@@ -20,7 +20,7 @@ async def test_the_answer_has_every_documented_field_and_no_expiry(look: Look) -
     session = await look.mint()
     assert set(session) == FIELDS
     assert isinstance(session["id"], int)
-    assert isinstance(session["organization_id"], str)
+    assert isinstance(session["organization_id"], int)
     assert session["project_id"] == "connect-sandbox-10427"
     assert session["created_at"] == "2026-11-20T09:00:00.000Z"
     assert session["type"] == "production"

@@ -76,6 +76,7 @@ async def test_the_picker_lists_everything_the_session_allows(look: Look) -> Non
     assert await integrations(look, "?provider=bamboohr") == ["bamboohr"]
     assert await integrations(look, "?provider=bamboohr", provider="workday") == []
     assert await integrations(look, connector_profile_id="salesforce_profile") == ["salesforce"]
+    await look.switch.post("/_sandbox/decisions", json={"unknown_provider": "accept"})
     assert await integrations(look, provider="unheard_of") == []
 
 

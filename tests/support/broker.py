@@ -32,6 +32,7 @@ from app.settings import Settings
 from app.stackone.models import ConnectSessionRequest
 from sandbox.stackone.accounts import LinkOrder
 from sandbox.stackone.application import create_stackone
+from sandbox.stackone.decisions import Decisions
 from sandbox.stackone.project import Project, StackOneConfig
 from tests.support.databases import migrate, stored_rows
 from tests.support.tokens import Issuer, IssuerServer, StoppedClock
@@ -231,7 +232,14 @@ async def open_broker(
     file.write_bytes(await asyncio.to_thread(_migrated))
     issuer = Issuer(clock, secret=SECRET)
     project = Project(
-        StackOneConfig(api_key="demo-key", webhook_secret="demo-secret", sandbox_key="demo-sandbox"), clock=clock.now
+        StackOneConfig(
+            api_key="demo-key",
+            webhook_secret="demo-secret",
+            sandbox_key="demo-sandbox",
+            # Tests name providers and profiles that no project has.
+            decisions=Decisions(unknown_provider="accept", unknown_profile="accept"),
+        ),
+        clock=clock.now,
     )
     machines = issuer.machine_settings(**{"audiences": ["broker-machines"], **(machine or {})})
     settings = Settings.model_validate(

@@ -27,6 +27,7 @@ from sandbox.identity.keys import KeyRing
 from sandbox.identity.provider import USERS, IdentityConfig, IdentityProvider, TokenOrder
 from sandbox.serving import bind, url_of
 from sandbox.stackone.application import create_stackone
+from sandbox.stackone.decisions import Decisions
 from sandbox.stackone.project import Project, StackOneConfig
 from tests.support.serving import serving_all
 
@@ -179,6 +180,8 @@ async def open_world(
             webhook_url=f"{broker_url}/v1/webhooks/stackone" if webhooks else None,
             own_url=stackone_url,
             retry_delays=(0.05, 0.1, 0.2),
+            # Tests name providers and profiles that no project has.
+            decisions=Decisions(unknown_provider="accept", unknown_profile="accept"),
         ),
         webhook_transport=plain_wire(),
     )
