@@ -84,7 +84,7 @@ class Metrics:
         self.budget_refusals = Counter(
             "broker_stackone_budget_refusals_total",
             "Calls to StackOne not made because the budget was spent, by the priority of the call.",
-            ("use",),
+            ("priority",),
             registry=self.registry,
         )
         self.owner_changes = Counter(
