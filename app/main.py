@@ -20,7 +20,7 @@ from app.owners import routes as owner_routes
 from app.policy import routes as policy_routes
 from app.policy.file import read_policy
 from app.runtime import Externals, open_runtime
-from app.settings import Settings
+from app.settings import Environment, Settings
 from app.sync import routes as sync_routes
 
 _DOCUMENTATION_PATHS = frozenset({"/docs"})
@@ -46,7 +46,7 @@ def create_app(settings: Settings, externals: Externals | None = None) -> FastAP
                 await stack.enter_async_context(running_jobs(runtime))
             yield
 
-    documented = settings.http.docs or settings.environment == "development"
+    documented = settings.http.docs or settings.environment is Environment.DEVELOPMENT
     web = FastAPI(
         title="Connect Broker",
         summary=package.__doc__,

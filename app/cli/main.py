@@ -74,7 +74,7 @@ def check_config() -> None:
     """Check every setting, list all mistakes at once, and start nothing."""
 
     async def environment(runtime: Runtime) -> str:
-        return runtime.settings.environment
+        return runtime.settings.environment.value
 
     # Opening a runtime reads the policy and issuers' secrets and key files, and connects to nothing.
     print_line(f"settings are fine ({with_runtime(environment)})")

@@ -15,7 +15,7 @@ from app.push import outbox
 from app.push.outbox import Delivery
 from app.push.sender import NotDelivered, Sender
 from app.runtime import Runtime
-from app.settings import PushDestination, PushSettings
+from app.settings import Environment, PushDestination, PushSettings
 
 logger = structlog.get_logger(__name__)
 
@@ -128,5 +128,5 @@ def open_sender(runtime: Runtime) -> Sender:
     """Make the sender that these settings describe."""
     return Sender(
         timeout_seconds=runtime.settings.push.timeout_seconds,
-        allow_private=runtime.settings.environment == "development",
+        allow_private=runtime.settings.environment is Environment.DEVELOPMENT,
     )

@@ -11,7 +11,7 @@ from app.settings.identity import (
 from app.settings.limits import LimitSettings
 from app.settings.load import PREFIX, Settings, SettingsError, load_database_settings, load_settings
 from app.settings.push import PushDestination, PushSettings
-from app.settings.section import Section
+from app.settings.section import Environment, Section
 from app.settings.serving import HttpSettings, LogSettings, MetricsSettings
 from app.settings.stackone import SessionSettings, StackOneSettings, SyncSettings
 
@@ -19,6 +19,7 @@ __all__ = [
     "PREFIX",
     "CookieSettings",
     "DatabaseSettings",
+    "Environment",
     "HttpSettings",
     "IdentitySettings",
     "IssuerSettings",

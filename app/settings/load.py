@@ -51,7 +51,8 @@ class Settings(BaseSettings):
     )
 
     environment: Environment = Field(
-        default="production", description="production, or development: loopback only, plain http there, no real keys."
+        default=Environment.PRODUCTION,
+        description="production, or development: loopback only, plain http there, no real keys.",
     )
     http: HttpSettings = Field(default=HttpSettings())
     metrics: MetricsSettings = Field(default=MetricsSettings())
@@ -168,7 +169,7 @@ def load_settings() -> Settings:
     checked = {name: _check_field(name, raw) for name in Settings.model_fields}
     for outcome in checked.values():
         mistakes.extend(outcome.mistakes)
-    environment: Environment = checked["environment"].value or "production"
+    environment: Environment = checked["environment"].value or Environment.PRODUCTION
     for name, outcome in checked.items():
         if isinstance(outcome.value, Section):
             mistakes.extend(

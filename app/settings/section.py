@@ -2,12 +2,19 @@
 
 import ipaddress
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from enum import Enum
+from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
-Environment = Literal["production", "development"]
+
+class Environment(Enum):
+    """How strict the settings are."""
+
+    PRODUCTION = "production"
+    DEVELOPMENT = "development"
+
 
 # Everything that broker-demo generates begins like this, so that production can refuse it.
 _DEMO_SECRET = "demo-"  # noqa: S105  a prefix, not a secret
@@ -33,7 +40,7 @@ def url_mistake(url: str, environment: Environment) -> str | None:
         return "must not carry a query or fragment"
     if parts.scheme == "https" and parts.hostname:
         return None
-    if parts.scheme == "http" and environment == "development":
+    if parts.scheme == "http" and environment is Environment.DEVELOPMENT:
         return None if is_loopback(parts.hostname) else "plain http is accepted only for a loopback address"
     return "must be an https:// URL (plain http is accepted only with BROKER_ENVIRONMENT=development, on loopback)"
 
@@ -43,7 +50,7 @@ def secret_mistake(secret: SecretStr, environment: Environment) -> str | None:
     value = secret.get_secret_value()
     if len(value) < _MINIMUM_SECRET_LENGTH:
         return f"must have at least {_MINIMUM_SECRET_LENGTH} characters"
-    if environment == "production" and value.startswith(_DEMO_SECRET):
+    if environment is Environment.PRODUCTION and value.startswith(_DEMO_SECRET):
         return "is a demo secret; production needs one of its own"
     return None
 

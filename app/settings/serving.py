@@ -66,9 +66,9 @@ class HttpSettings(Section):
 
     def unsafe(self, environment: Environment) -> Iterator[tuple[str, str]]:
         """Development listens on loopback only, and a production page is served over https."""
-        if environment == "development" and not is_loopback(self.host):
+        if environment is Environment.DEVELOPMENT and not is_loopback(self.host):
             yield "HOST", "development listens on loopback only; leave it at 127.0.0.1"
-        if environment == "production":
+        if environment is Environment.PRODUCTION:
             for origin in self.allowed_origins:
                 if not origin.startswith("https://"):
                     yield "ALLOWED_ORIGINS", "production pages are served over https://"

@@ -50,7 +50,7 @@ class StackOneSettings(Section):
             yield "BASE_URL", reason
         if reason := secret_mistake(self.api_key, environment):
             yield "API_KEY", reason
-        if environment == "development" and _REAL_KEY.match(self.api_key.get_secret_value()):
+        if environment is Environment.DEVELOPMENT and _REAL_KEY.match(self.api_key.get_secret_value()):
             yield "API_KEY", "looks like a real StackOne key; development refuses those"
         for secret in self.webhook_secrets:
             if reason := secret_mistake(secret, environment):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, SecretStr
-from pydantic_core import PydanticUndefined
+from pydantic_core import PydanticUndefined, to_jsonable_python
 
 from app.main import create_app
 from app.settings import PREFIX, Section, Settings
@@ -93,7 +93,7 @@ def _default(field: Any) -> str:
         return "see below"
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
-    return f"`{json.dumps(value, default=str)}`"
+    return f"`{json.dumps(to_jsonable_python(value))}`"
 
 
 def _text(section: type[BaseModel]) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.settings import SettingsError, load_database_settings, load_settings
+from app.settings import Environment, SettingsError, load_database_settings, load_settings
 
 ISSUER = {
     "issuer": "https://login.example.com/",
@@ -45,7 +45,7 @@ def issuers(**changes: object) -> str:
 
 def test_a_production_environment_is_accepted() -> None:
     settings = load_settings()
-    assert settings.environment == "production"
+    assert settings.environment is Environment.PRODUCTION
     assert "canary" not in repr(settings)
     assert "canary" not in settings.model_dump_json()
 
