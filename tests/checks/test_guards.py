@@ -58,7 +58,7 @@ def refusals(tmp_path_factory: pytest.TempPathFactory) -> Refusals:
     _add(tree / "app/connect_sessions/ledger.py", "\nfrom starlette.requests import Request\n")
     _add(tree / "app/sync/inbox.py", "\nimport httpx2\n")
     _add(tree / "app/runtime.py", "\nimport uvicorn\n")
-    _add(tree / "app/stackone/models.py", "\nfrom app.linked_accounts import store\n")
+    _add(tree / "app/stackone/models.py", "\nfrom app.linked_accounts import changes\n")
     _add(tree / "app/clock.py", "\nimport sandbox.clock\n")
     _add(tree / "app/unknown.py", '"""A module that no layer knows."""\n')
     _add(tree / "app/seeded.py", _misspelt_states())
@@ -125,7 +125,7 @@ def _run(tree: Path, *command: object) -> str:
         "app.connect_sessions.ledger -> starlette",
         "app.runtime -> uvicorn",
         "app.sync.inbox -> httpx2",
-        "app.stackone.models -> app.linked_accounts.store",
+        "app.stackone.models -> app.linked_accounts.changes",
         "app.clock -> sandbox.clock",
     ],
 )
