@@ -17,6 +17,14 @@ from tests.checks.pages import ROOT
 from tests.checks.rules import plain_enums, replaced_words
 
 _COPIED = ("app", "sandbox", "tests", "migrations", "docs", "demo/openapi.json", "pyproject.toml", "README.md")
+_SEEDED_IMPORTS = (
+    ("app.connect_sessions.quotas", "fastapi"),
+    ("app.connect_sessions.ledger", "starlette.requests"),
+    ("app.runtime", "uvicorn"),
+    ("app.sync.inbox", "httpx2"),
+    ("app.stackone.models", "app.linked_accounts.store"),
+    ("app.clock", "sandbox.clock"),
+)
 _SEEDED_ROUTE = '''
 
 @service.get("/seeded", summary="Seeded")
@@ -54,12 +62,10 @@ def refusals(tmp_path_factory: pytest.TempPathFactory) -> Refusals:
     """Seed every mistake into one copy and run each tool on it once."""
     tree = tmp_path_factory.mktemp("seeded")
     _copy(tree)
-    _add(tree / "app/connect_sessions/quotas.py", "\nimport fastapi\nimport sqlalchemy.ext.asyncio as uvicorn\n")
-    _add(tree / "app/connect_sessions/ledger.py", "\nfrom starlette.requests import Request\n")
-    _add(tree / "app/sync/inbox.py", "\nimport httpx2\n")
-    _add(tree / "app/runtime.py", "\nimport uvicorn\n")
-    _add(tree / "app/stackone/models.py", "\nfrom app.linked_accounts import changes\n")
-    _add(tree / "app/clock.py", "\nimport sandbox.clock\n")
+    for module, imported in _SEEDED_IMPORTS:
+        # In a function: the copy must still run, and a circle would keep it from that.
+        path = tree / f"{module.replace('.', '/')}.py"
+        _add(path, f"\n\ndef _seeded() -> None:\n    import {imported}\n")
     _add(tree / "app/unknown.py", '"""A module that no layer knows."""\n')
     _add(tree / "app/seeded.py", _misspelt_states())
     _add(tree / "app/linked_accounts/routes.py", _SEEDED_ROUTE)
@@ -118,19 +124,10 @@ def _run(tree: Path, *command: object) -> str:
     return done.stdout + done.stderr
 
 
-@pytest.mark.parametrize(
-    "edge",
-    [
-        "app.connect_sessions.quotas -> fastapi",
-        "app.connect_sessions.ledger -> starlette",
-        "app.runtime -> uvicorn",
-        "app.sync.inbox -> httpx2",
-        "app.stackone.models -> app.linked_accounts.changes",
-        "app.clock -> sandbox.clock",
-    ],
-)
-def test_an_import_that_no_contract_allows(refusals: Refusals, edge: str) -> None:
-    assert edge in refusals.imports
+@pytest.mark.parametrize(("module", "imported"), _SEEDED_IMPORTS)
+def test_an_import_that_no_contract_allows(refusals: Refusals, module: str, imported: str) -> None:
+    own = imported.startswith(("app.", "sandbox."))
+    assert f"{module} -> {imported if own else imported.split('.', maxsplit=1)[0]} " in refusals.imports
 
 
 def test_a_module_that_no_layer_knows(refusals: Refusals) -> None:
