@@ -153,18 +153,18 @@ def _own_answer(fault: Fault, clock: Clock) -> tuple[Message, bytes]:
     status = fault.status or 200
     if status in _BODILESS:
         return {"type": "http.response.start", "status": status, "headers": []}, b""
-    body, content_type = _written(_default_body(fault.shape, status, clock) if fault.body is None else fault.body)
+    body, content_type = _default(fault.shape, status, clock) if fault.body is None else _written(fault.body)
     headers = [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
     return {"type": "http.response.start", "status": status, "headers": headers}, body
 
 
-def _default_body(shape: str, status: int, clock: Clock) -> dict[str, object] | str:
+def _default(shape: str, status: int, clock: Clock) -> tuple[bytes, bytes]:
+    if shape == "html":
+        return f"<html><body><h1>{status}</h1></body></html>".encode(), b"text/html; charset=utf-8"
     if shape == "gateway":
         # What an API gateway says for itself: StackOne's own errors have a statusCode.
-        return {"message": "no Route matched with those values"}
-    if shape == "html":
-        return f"<html><body><h1>{status}</h1></body></html>"
-    return error_body(status, f"Injected {status}", clock) if status >= _FIRST_ERROR else {}
+        return _written({"message": "no Route matched with those values"})
+    return _written(error_body(status, f"Injected {status}", clock) if status >= _FIRST_ERROR else {})
 
 
 def _written(body: object) -> tuple[bytes, bytes]:

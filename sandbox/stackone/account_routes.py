@@ -56,6 +56,9 @@ class _AccountPatch(Body):
         changes = self.given()
         for without_consequence in ("authentication_config_key", "environment", "credentials"):
             changes.pop(without_consequence, None)
+        # The vendor's npm client can write nothing but an object here, and reads nothing but text.
+        if not isinstance(changes.get("label", ""), str):
+            del changes["label"]
         if "integration_id" in changes:
             changes["connector_profile_id"] = changes.pop("integration_id")
         return changes | {"secrets": {**account.secrets, **self.credentials, **self.secrets}}

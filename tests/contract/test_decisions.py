@@ -253,6 +253,12 @@ async def webhook_headers(wire: Wire) -> None:
     assert "python" in delivery.headers["user-agent"]
 
 
+async def label_of_patch(wire: Wire) -> None:
+    account = await wire.link(label="EMEA")
+    for label, kept in (({}, "EMEA"), ("APAC", "APAC"), ({"a": 1}, "APAC")):
+        assert (await wire.api("PATCH /accounts/{id}", account, json={"label": label})).json()["label"] == kept
+
+
 async def numeric_record_id(wire: Wire) -> None:
     accounts = [await wire.link() for _ in range(2)]
     await wire.settle()
@@ -344,6 +350,7 @@ _PROBES: tuple[Probe, ...] = (
     resent,
     sent_at,
     webhook_headers,
+    label_of_patch,
     numeric_record_id,
     webhook_events_of_hub,
     foreign_callback,
