@@ -1,4 +1,4 @@
-"""What has to happen to the ledger although nobody asks; `jobs` does it under a lease."""
+"""What has to happen to the ledger without a request; `jobs` does it under a lease."""
 
 from datetime import timedelta
 

@@ -71,7 +71,7 @@ async def lock_owner(connection: AsyncConnection, owner_id: str) -> None:
 
 
 async def insert_session(connection: AsyncConnection, session: Session, **columns: Any) -> None:
-    """Write a session down before StackOne is asked for it; `columns` are those that nobody reads back."""
+    """Write a session down before StackOne is called; `columns` are those that nobody reads back."""
     values = {name: getattr(session, name) for name in Session.__dataclass_fields__}
     await connection.execute(sa.insert(connect_sessions).values({**values, **columns}))
 
@@ -179,7 +179,7 @@ async def _live_creations(connection: AsyncConnection, owner_id: str, provider: 
     rows = {bool(multiple): (int(count), first) for multiple, count, first in found}
     further, since = rows.get(True, (0, now))
     if further:
-        # Some have made their account already without anybody having asked how they stand.
+        # Some have made their account already although nobody has polled them since.
         further = max(0, further - await _count_new(connection, owner_id, provider, since))
     return further, False in rows
 

@@ -46,7 +46,7 @@ class OwnerSessionRequest(SessionRequest):
     )
     origin_username: ShortText | None = Field(default=None, description="The person who will link.")
     expires_in: int | None = Field(
-        default=None, ge=SHORTEST_LIFE, le=LONGEST_LIFE, description="Seconds the session lives."
+        default=None, ge=SHORTEST_LIFE, le=LONGEST_LIFE, description="Seconds the session is valid."
     )
     metadata: Metadata | None = Field(default=None, description="Kept by StackOne on the connection.")
     type: SessionType | None = Field(default=None, description="production or test.")

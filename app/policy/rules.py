@@ -111,7 +111,7 @@ class Considered:
 
 
 def default_lifetime(settings: SessionSettings, channel: Channel) -> int:
-    """Return how many seconds a session lives whose request does not say."""
+    """Return how many seconds a session is valid whose request does not say."""
     is_link = channel is Channel.AUTH_LINK
     return settings.auth_link_expires_in_seconds if is_link else settings.expires_in_seconds
 

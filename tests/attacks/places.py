@@ -129,4 +129,4 @@ def _body(operation: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 # Their references lead to words of a fixed list.
-_FLAT = frozenset({"categories", "type"})
+_FLAT = frozenset({"categories", "channel", "type"})

@@ -32,9 +32,7 @@ max_accounts_per_provider = 2
 """
 
 
-async def mint(world: World, user: str = "alice", /, *, wish: Any = None, **claims: Any) -> httpx2.Response:
-    body = {"provider": "bamboohr"} if wish is None else wish
-    return await world.broker.post("/v1/connect-sessions", headers=world.as_user(user, **claims), json=body)
+OF_BAMBOOHR = {"provider": "bamboohr"}
 
 
 async def link(world: World, minted: httpx2.Response) -> str:
@@ -61,7 +59,7 @@ async def known_to_broker(world: World, user: str = "alice", *, count: int = 1) 
 async def test_fifty_parallel_mints_of_two_users_end_with_one_account(world: World) -> None:
     async def click(number: int) -> str:
         # Each of them has another idea of what the company is called.
-        minted = await mint(world, ("alice", "carol")[number % 2], org_name=f"Acme {number}")
+        minted = await world.mint(("alice", "carol")[number % 2], OF_BAMBOOHR, org_name=f"Acme {number}")
         return await link(world, minted)
 
     ids = await asyncio.gather(*(click(number) for number in range(50)))
@@ -72,20 +70,20 @@ async def test_fifty_parallel_mints_of_two_users_end_with_one_account(world: Wor
 
 
 async def test_a_company_that_renames_itself_gets_no_second_account(world: World) -> None:
-    first = await link(world, await mint(world))
-    renamed = await mint(world, "carol", org_name="Acme Worldwide")
+    first = await link(world, await world.mint("alice", OF_BAMBOOHR))
+    renamed = await world.mint("carol", OF_BAMBOOHR, org_name="Acme Worldwide")
     assert await link(world, renamed) == first
     await known_to_broker(world)
-    later = await mint(world, "carol", org_name="Acme Worldwide")
+    later = await world.mint("carol", OF_BAMBOOHR, org_name="Acme Worldwide")
     assert (later.json()["mode"], later.json()["account_id"]) == ("edit", first)
     # The picker leaves the choice to StackOne, which goes by the name.
-    assert await link(world, await mint(world, wish={}, org_name="Acme Worldwide")) == first
+    assert await link(world, await world.mint("alice", {}, org_name="Acme Worldwide")) == first
     sent = await world.received("POST", "/connect_sessions")
     assert {row["body"]["origin_owner_name"] for row in sent} == {"Acme Inc"}
 
 
 async def test_a_name_is_pinned_again_on_purpose(world: World) -> None:
-    first = await link(world, await mint(world))
+    first = await link(world, await world.mint("alice", OF_BAMBOOHR))
     await known_to_broker(world)
 
     async def put(**body: Any) -> Any:
@@ -100,16 +98,16 @@ async def test_a_name_is_pinned_again_on_purpose(world: World) -> None:
     ]
     assert any("keep the name they were linked under" in effect for effect in tried["effects"])
     assert any("picking a provider that is linked already makes a second account" in e for e in tried["effects"])
-    await mint(world, wish={"provider": "workday"})
+    await world.mint("alice", {"provider": "workday"})
     assert (await world.received("POST", "/connect_sessions"))[-1]["body"]["origin_owner_name"] == "Acme Inc"
 
     pinned = await put(name="Acme Worldwide")
     assert (pinned["owner_name"], pinned["changed"]) == ("Acme Worldwide", True)
     assert any("still carry the old name" in effect for effect in pinned["effects"])
-    await mint(world, wish={"provider": "workday"})
+    await world.mint("alice", {"provider": "workday"})
     assert (await world.received("POST", "/connect_sessions"))[-1]["body"]["origin_owner_name"] == "Acme Worldwide"
     # The guard still offers the account that exists, although its name is another one now.
-    guarded = await mint(world)
+    guarded = await world.mint("alice", OF_BAMBOOHR)
     assert (guarded.json()["mode"], guarded.json()["account_id"]) == ("edit", first)
     again = await put(name="Acme Worldwide")
     assert (again["changed"], again["effects"]) == (False, ["The owner has this name already; nothing changes."])
@@ -144,18 +142,18 @@ def test_a_name_is_pinned_from_the_command_line(database_url: str, monkeypatch: 
     assert run.invoke(cli, ["owners", "pin", "org_acme", "--name", ""]).exit_code == 2
 
 
-async def test_an_account_and_another_provider_in_one_wish_contradict_each_other(world: World) -> None:
-    account_id = await link(world, await mint(world))
+async def test_an_account_and_another_provider_in_one_request_contradict_each_other(world: World) -> None:
+    account_id = await link(world, await world.mint("alice", OF_BAMBOOHR))
     await known_to_broker(world)
     sent = len(await world.received("POST", "/connect_sessions"))
-    answer = await mint(world, wish={"account_id": account_id, "provider": "workday"})
+    answer = await world.mint("alice", {"account_id": account_id, "provider": "workday"})
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["location"] == "body.provider"
     assert len(await world.received("POST", "/connect_sessions")) == sent
-    same = await mint(world, wish={"account_id": account_id, "provider": "bamboohr"})
+    same = await world.mint("alice", {"account_id": account_id, "provider": "bamboohr"})
     assert (same.status_code, same.json()["mode"]) == (201, "edit")
     # A stranger does not learn from the contradiction that the account exists.
-    foreign = await mint(world, "bob", wish={"account_id": account_id, "provider": "workday"})
+    foreign = await world.mint("bob", {"account_id": account_id, "provider": "workday"})
     assert foreign.status_code == 404
 
 
@@ -164,39 +162,37 @@ async def test_an_account_gone_upstream_makes_way_for_another_of_the_same_provid
     await known_to_broker(world, count=2)
     await world.switch("POST", "/webhooks", {"mode": "drop"})
     await world.switch("DELETE", f"/accounts/{ids[1]}")
-    answer = await mint(world)
+    answer = await world.mint("alice", OF_BAMBOOHR)
     assert (answer.json()["mode"], answer.json()["account_id"]) == ("edit", ids[0])
 
 
 async def test_the_number_of_accounts_is_exact_however_many_ask_at_once(database_url: str, tmp_path: Path) -> None:
     async with limited_world(database_url, tmp_path) as world:
         further = {"provider": "bamboohr", "multiple": True}
-        answers = await asyncio.gather(
-            *(mint(world, ("alice", "carol")[number % 2], wish=further) for number in range(20))
-        )
+        answers = await asyncio.gather(*(world.mint(("alice", "carol")[number % 2], further) for number in range(20)))
         opened = [answer for answer in answers if answer.status_code == 201]
         refused = [answer for answer in answers if answer.status_code == 403]
         assert (len(opened), len(refused)) == (2, 18)
         assert 'rule "two of each" allows 2 account(s) of a provider' in refused[0].json()["detail"]
         # Another provider, and another owner, have their own count.
-        assert (await mint(world, wish={"provider": "workday", "multiple": True})).status_code == 201
-        assert (await mint(world, "bob", wish=further)).status_code == 201
+        assert (await world.mint("alice", {"provider": "workday", "multiple": True})).status_code == 201
+        assert (await world.mint("bob", further)).status_code == 201
         # What was linked takes the place of the session that linked it: still two, and not three or four.
         for minted in opened:
             await link(world, minted)
         await known_to_broker(world, count=2)
-        assert (await mint(world, wish=further)).status_code == 403
+        assert (await world.mint("alice", further)).status_code == 403
         # Without `multiple` one that exists is offered, which makes none.
-        assert (await mint(world)).json()["mode"] == "edit"
+        assert (await world.mint("alice", OF_BAMBOOHR)).json()["mode"] == "edit"
 
 
 async def test_a_session_that_linked_its_account_is_not_counted_twice(database_url: str, tmp_path: Path) -> None:
     async with limited_world(database_url, tmp_path) as world:
         further = {"provider": "bamboohr", "multiple": True}
-        await link(world, await mint(world, wish=further))
+        await link(world, await world.mint("alice", further))
         await known_to_broker(world, count=1)
-        assert (await mint(world, wish=further)).status_code == 201
-        assert (await mint(world, wish=further)).status_code == 403
+        assert (await world.mint("alice", further)).status_code == 201
+        assert (await world.mint("alice", further)).status_code == 403
 
 
 async def test_sessions_that_failed_or_ended_free_their_place(database_url: str, tmp_path: Path) -> None:
@@ -205,19 +201,19 @@ async def test_sessions_that_failed_or_ended_free_their_place(database_url: str,
         await world.switch(
             "POST", "/faults", {"method": "POST", "path": "/connect_sessions", "times": 2, "status": 400, "body": {}}
         )
-        assert [(await mint(world, wish=further)).status_code for _ in range(2)] == [502, 502]
-        assert [(await mint(world, wish=further)).status_code for _ in range(3)] == [201, 201, 403]
+        assert [(await world.mint("alice", further)).status_code for _ in range(2)] == [502, 502]
+        assert [(await world.mint("alice", further)).status_code for _ in range(3)] == [201, 201, 403]
         async with world.runtime.database.transaction() as connection:
             await connection.execute(sa.update(connect_sessions).values(expires_at=world.clock.now()))
-        assert (await mint(world, wish=further)).status_code == 201
+        assert (await world.mint("alice", further)).status_code == 201
 
 
 async def test_parallel_mints_that_want_no_further_account_share_one_place(database_url: str, tmp_path: Path) -> None:
     async with limited_world(database_url, tmp_path) as world:
-        assert (await mint(world, wish={"provider": "bamboohr", "multiple": True})).status_code == 201
-        answers = await asyncio.gather(*(mint(world) for _ in range(5)))
+        assert (await world.mint("alice", {"provider": "bamboohr", "multiple": True})).status_code == 201
+        answers = await asyncio.gather(*(world.mint("alice", OF_BAMBOOHR) for _ in range(5)))
         assert {answer.status_code for answer in answers} == {201}
-        assert (await mint(world, wish={"provider": "bamboohr", "multiple": True})).status_code == 403
+        assert (await world.mint("alice", {"provider": "bamboohr", "multiple": True})).status_code == 403
 
 
 def limited_world(database_url: str, directory: Path) -> Any:

@@ -1,4 +1,4 @@
-"""Policy through the front door: what a wish becomes, and who says so."""
+"""Policy through the front door: what a request becomes, and who says so."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -72,12 +72,8 @@ async def world(database_url: str, policy_file: Path) -> AsyncIterator[World]:
         yield opened
 
 
-async def mint(world: World, user: str, wish: dict[str, Any], **claims: Any) -> httpx2.Response:
-    return await world.broker.post("/v1/connect-sessions", headers=world.as_user(user, **claims), json=wish)
-
-
-async def test_a_wish_inside_the_policy_is_minted_and_the_ledger_names_the_rule(world: World) -> None:
-    answer = await mint(world, "alice", {"provider": "bamboohr"})
+async def test_a_request_inside_the_policy_is_minted_and_the_ledger_names_the_rule(world: World) -> None:
+    answer = await world.mint("alice", {"provider": "bamboohr"})
     assert answer.status_code == 201, answer.text
     async with world.runtime.database.reading() as connection:
         rule = (await connection.execute(sa.select(connect_sessions.c.policy_rule))).scalar_one()
@@ -85,7 +81,7 @@ async def test_a_wish_inside_the_policy_is_minted_and_the_ledger_names_the_rule(
 
 
 @pytest.mark.parametrize(
-    ("user", "claims", "wish", "because"),
+    ("user", "claims", "body", "because"),
     [
         ("alice", {}, {"provider": "workday"}, 'rule "paying customers" does not allow this provider'),
         ("alice", {}, {}, 'rule "paying customers" allows certain providers only: name a provider'),
@@ -100,10 +96,10 @@ async def test_a_wish_inside_the_policy_is_minted_and_the_ledger_names_the_rule(
         ("bob", {"org_id": "org_new"}, {}, "no rule of the policy matches this owner, channel and claims"),
     ],
 )
-async def test_a_wish_outside_the_policy_is_forbidden_and_leaves_nothing_behind(
-    world: World, user: str, claims: dict[str, Any], wish: dict[str, Any], because: str
+async def test_a_request_outside_the_policy_is_forbidden_and_leaves_nothing_behind(
+    world: World, user: str, claims: dict[str, Any], body: dict[str, Any], because: str
 ) -> None:
-    answer = await mint(world, user, wish, **claims)
+    answer = await world.mint(user, body, **claims)
     assert answer.status_code == 403
     assert (answer.json()["code"], answer.json()["detail"]) == ("forbidden", because)
     assert answer.headers["content-type"] == "application/problem+json"
@@ -114,21 +110,21 @@ async def test_a_wish_outside_the_policy_is_forbidden_and_leaves_nothing_behind(
 
 
 async def test_a_claim_opens_more_and_shortens_the_session(world: World) -> None:
-    answer = await mint(world, "alice", {"provider": "workday", "multiple": True}, role="admin")
+    answer = await world.mint("alice", {"provider": "workday", "multiple": True}, role="admin")
     assert answer.status_code == 201
     [sent] = await world.received("POST", "/connect_sessions")
     assert (sent["body"]["expires_in"], sent["body"]["multiple"]) == (600, True)
 
 
-async def test_a_wish_without_a_provider_is_narrowed_to_the_categories(world: World) -> None:
-    assert (await mint(world, "bob", {})).status_code == 201
+async def test_a_request_without_a_provider_is_narrowed_to_the_categories(world: World) -> None:
+    assert (await world.mint("bob", {})).status_code == 201
     [sent] = await world.received("POST", "/connect_sessions")
     assert sent["body"]["categories"] == ["hris"]
 
 
 async def test_services_are_held_to_the_policy_too(world: World) -> None:
-    async def ask(path: str, wish: dict[str, Any]) -> httpx2.Response:
-        return await world.broker.post(f"/v1/owners/{path}", headers=world.as_service(), json=wish)
+    async def ask(path: str, body: dict[str, Any]) -> httpx2.Response:
+        return await world.broker.post(f"/v1/owners/{path}", headers=world.as_service(), json=body)
 
     sent = {"provider": "workday", "integration_id": "profile-1", "expires_in": 86_400}
     assert (await ask("org_5521/connect-sessions", sent)).status_code == 201
@@ -142,9 +138,9 @@ async def test_services_are_held_to_the_policy_too(world: World) -> None:
 
 async def test_multiple_that_is_not_allowed_becomes_an_edit_session(world: World) -> None:
     account_id = await linked(world, "bamboohr")
-    answer = await mint(world, "alice", {"provider": "bamboohr", "multiple": True})
+    answer = await world.mint("alice", {"provider": "bamboohr", "multiple": True})
     assert (answer.json()["mode"], answer.json()["account_id"]) == ("edit", account_id)
-    assert (await mint(world, "alice", {"provider": "bamboohr", "multiple": True}, role="admin")).json()[
+    assert (await world.mint("alice", {"provider": "bamboohr", "multiple": True}, role="admin")).json()[
         "mode"
     ] == "create"
 
@@ -153,14 +149,14 @@ async def test_an_account_of_a_forbidden_provider_shows_but_cannot_be_opened(wor
     account_id = await linked(world, "workday")
     shown = await world.broker.post(f"/v1/linked-accounts/{account_id}/confirm", headers=world.as_user("alice"))
     assert (shown.status_code, shown.json()["account_id"]) == (200, account_id)
-    assert (await mint(world, "alice", {"account_id": account_id})).status_code == 403
+    assert (await world.mint("alice", {"account_id": account_id})).status_code == 403
     # Somebody else's account is not there, whatever policy says about its provider.
-    assert (await mint(world, "bob", {"account_id": account_id})).status_code == 404
+    assert (await world.mint("bob", {"account_id": account_id})).status_code == 404
 
 
 async def test_explaining_says_which_rule_and_why(world: World) -> None:
-    async def explain(**wish: Any) -> Any:
-        answer = await world.broker.post("/v1/policy/explain", headers=world.as_service(), json=wish)
+    async def explain(**body: Any) -> Any:
+        answer = await world.broker.post("/v1/policy/explain", headers=world.as_service(), json=body)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
@@ -205,15 +201,15 @@ def test_a_broken_policy_file_stops_the_start(policy_file: Path) -> None:
 
 def test_the_command_line_explains_and_checks(policy_file: Path) -> None:
     run = CliRunner()
-    asked = ["policy", "explain", "--file", str(policy_file), "--owner", "org_acme", "--provider", "workday"]
-    refused = run.invoke(cli, asked)
+    question = ["policy", "explain", "--file", str(policy_file), "--owner", "org_acme", "--provider", "workday"]
+    refused = run.invoke(cli, question)
     assert refused.exit_code == 3
     assert 'refused: rule "paying customers" does not allow this provider' in refused.output
-    allowed = run.invoke(cli, [*asked, "--claim", "role=admin"])
+    allowed = run.invoke(cli, [*question, "--claim", "role=admin"])
     assert allowed.exit_code == 0
     assert 'allowed: rule "admins of paying customers" allows it' in allowed.output
     assert "line 10: admins of paying customers: matches" in allowed.output
-    assert run.invoke(cli, [*asked, "--claim", "role"]).exit_code == 2
+    assert run.invoke(cli, [*question, "--claim", "role"]).exit_code == 2
     assert "5 rule(s)" in run.invoke(cli, ["policy", "check", str(policy_file)]).output
     policy_file.write_text(POLICY + "nonsense = 1\n")
     broken = run.invoke(cli, ["policy", "check", str(policy_file)])

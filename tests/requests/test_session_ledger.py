@@ -26,8 +26,8 @@ async def quiet(database_url: str) -> Any:
         yield world
 
 
-async def mint(world: World, user: str = "alice", **body: Any) -> dict[str, Any]:
-    answer = await world.broker.post("/v1/connect-sessions", headers=world.as_user(user), json=body)
+async def opened(world: World, user: str = "alice", **body: Any) -> dict[str, Any]:
+    answer = await world.mint(user, body)
     assert answer.status_code == 201, answer.text
     return dict(answer.json())
 
@@ -70,8 +70,8 @@ async def submit(world: World, session: dict[str, Any]) -> str:
 @pytest.mark.parametrize("news", ["webhook", "confirm", "sweep"])
 async def test_a_session_is_linked_by_whichever_news_comes(database_url: str, news: str) -> None:
     async with open_world(database_url, webhooks=news == "webhook") as world:
-        session = await mint(world, provider="bamboohr")
-        other = await mint(world, "bob", provider="bamboohr")
+        session = await opened(world, provider="bamboohr")
+        other = await opened(world, "bob", provider="bamboohr")
         assert await standing(world, session) == ("pending", None)
         account_id = await submit(world, session)
         if news == "confirm":
@@ -87,7 +87,7 @@ async def test_a_session_is_linked_by_whichever_news_comes(database_url: str, ne
 
 
 async def test_a_session_that_nobody_polls_is_resolved_too(quiet: World) -> None:
-    session = await mint(quiet, provider="bamboohr")
+    session = await opened(quiet, provider="bamboohr")
     account_id = await submit(quiet, session)
     await quiet.broker.post(f"/v1/linked-accounts/{account_id}/confirm", headers=quiet.as_user("alice"))
     assert (await ledger(quiet))[session["id"]] == ("pending", None)
@@ -96,11 +96,11 @@ async def test_a_session_that_nobody_polls_is_resolved_too(quiet: World) -> None
 
 
 async def test_an_edit_session_is_linked_once_its_account_was_updated(quiet: World) -> None:
-    first = await mint(quiet, provider="bamboohr")
+    first = await opened(quiet, provider="bamboohr")
     account_id = await submit(quiet, first)
     headers = quiet.as_user("alice")
     await quiet.broker.post(f"/v1/linked-accounts/{account_id}/confirm", headers=headers)
-    edit = await mint(quiet, account_id=account_id)
+    edit = await opened(quiet, account_id=account_id)
     assert edit["mode"] == "edit"
     assert await standing(quiet, edit) == ("pending", account_id)
     await quiet.broker.post(f"/v1/linked-accounts/{account_id}/confirm", headers=headers)
@@ -112,14 +112,14 @@ async def test_an_edit_session_is_linked_once_its_account_was_updated(quiet: Wor
 
 
 async def test_sessions_for_further_accounts_need_one_each(quiet: World) -> None:
-    sessions = [await mint(quiet, provider="bamboohr", multiple=True) for _ in range(2)]
+    sessions = [await opened(quiet, provider="bamboohr", multiple=True) for _ in range(2)]
     account_id = await submit(quiet, sessions[0])
     await quiet.broker.post(f"/v1/linked-accounts/{account_id}/confirm", headers=quiet.as_user("alice"))
     assert [await standing(quiet, session) for session in sessions] == [("linked", account_id), ("pending", None)]
 
 
 async def test_a_session_expires_and_is_forgotten(quiet: World) -> None:
-    session = await mint(quiet, provider="bamboohr")
+    session = await opened(quiet, provider="bamboohr")
 
     async def age(**span: float) -> None:
         async with quiet.runtime.database.transaction() as connection:
@@ -159,7 +159,7 @@ async def poll(world: World, session: dict[str, Any], token: str, user: str = "a
 
 
 async def test_the_poll_names_the_account_that_oauth_linked(quiet: World) -> None:
-    session = await mint(quiet, provider="salesforce")
+    session = await opened(quiet, provider="salesforce")
     first = await poll(quiet, session, session["token"])
     assert (first.status_code, first.json()["status"], first.json()["attempt"]) == (200, "pending", None)
     await hub(quiet, session, "POST", "/connection_attempts", {"token": session["token"]})
@@ -174,7 +174,7 @@ async def test_the_poll_names_the_account_that_oauth_linked(quiet: World) -> Non
 
 
 async def test_only_the_sessions_own_token_is_of_use(quiet: World) -> None:
-    mine, other, bobs = [await mint(quiet, user, provider="bamboohr") for user in ("alice", "carol", "bob")]
+    mine, other, bobs = [await opened(quiet, user, provider="bamboohr") for user in ("alice", "carol", "bob")]
     for token in (other["token"], bobs["token"], "made-up", mine["token"] + "x"):
         answer = await poll(quiet, mine, token)
         assert answer.status_code == 422

@@ -105,6 +105,12 @@ class World:
         """Return the header of a signed-in user."""
         return {"authorization": f"Bearer {self.token(user, expires_in=expires_in, **claims)}"}
 
+    async def mint(
+        self, user: str = "alice", body: Mapping[str, object] | None = None, /, **claims: Any
+    ) -> httpx2.Response:
+        """Have a signed-in user ask for a session; return the answer."""
+        return await self.broker.post("/v1/connect-sessions", headers=self.as_user(user, **claims), json=body or {})
+
     def as_service(self, key: str | None = None) -> dict[str, str]:
         """Return the header of a service; it has every scope unless another key is given."""
         return {"authorization": f"Bearer {key or self.service_key}"}

@@ -35,7 +35,7 @@ def explain(file: Path, *options: str) -> Result:
     return CliRunner().invoke(cli, ["policy", "explain", "--file", str(file), "--owner", "acme", *options])
 
 
-def test_an_allowed_wish_is_shown_with_its_values(file: Path) -> None:
+def test_an_allowed_request_is_shown_with_its_values(file: Path) -> None:
     shown = explain(file, "--claim", "org.plan=gold", "--claim", "seats=7", "--provider", "workday", "--multiple")
 
     assert shown.exit_code == 0
@@ -50,7 +50,7 @@ def test_an_allowed_wish_is_shown_with_its_values(file: Path) -> None:
     ]
 
 
-def test_a_refused_wish_ends_with_3_and_shows_no_values(file: Path) -> None:
+def test_a_refused_request_ends_with_3_and_shows_no_values(file: Path) -> None:
     shown = explain(file, "--claim", "suspended=true")
 
     assert shown.exit_code == 3

@@ -111,10 +111,10 @@ async def test_an_owner_that_comes_back_can_be_erased_again(broker: Broker) -> N
 
 async def test_a_complete_erasure_is_not_carried_on(broker: Broker) -> None:
     erasure = await erase(broker)
-    asked = len(broker.calls())
+    before = len(broker.calls())
 
     assert await carry_on(broker.runtime, erasure) == erasure
-    assert len(broker.calls()) == asked
+    assert len(broker.calls()) == before
 
 
 async def test_a_receipt_that_does_not_exist_is_not_found(broker: Broker) -> None:
@@ -294,8 +294,8 @@ async def test_in_the_background_an_erasure_yields_to_people_at_every_step(broke
     done = await carry_on(broker.runtime, pending, priority=Priority.REFRESH)
 
     assert done.state.value == "pending"
-    asked = [path for _, path in broker.calls()[before:] if path != "/accounts/none"]
-    assert len(asked) == calls
+    called = [path for _, path in broker.calls()[before:] if path != "/accounts/none"]
+    assert len(called) == calls
 
 
 async def test_somebody_who_waits_is_served_in_spite_of_that(broker: Broker) -> None:

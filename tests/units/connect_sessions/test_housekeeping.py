@@ -73,7 +73,7 @@ def counting_commits(broker: Broker) -> list[None]:
     return commits
 
 
-async def test_one_round_settles_everything_however_much_has_piled_up(broker: Broker) -> None:
+async def test_one_round_resolves_everything_however_much_has_piled_up(broker: Broker) -> None:
     """In batches: no transaction, which on SQLite keeps everybody waiting, does more than five hundred."""
     now = broker.clock.now()
     commits = counting_commits(broker)
@@ -170,15 +170,15 @@ async def test_an_erasure_that_was_put_off_is_carried_on(broker: Broker) -> None
     assert list(broker.project.accounts) == []
 
 
-async def test_the_upkeep_leaves_the_budget_to_people(broker: Broker) -> None:
+async def test_housekeeping_leaves_the_budget_to_people(broker: Broker) -> None:
     broker.project.faults.add(
         {"method": "GET", "path": "/accounts", "status": 429, "times": 1, "headers": {"retry-after": "100"}}
     )
     await erase_owner(broker.runtime, "acme", actor="service:ops")
-    asked = len(broker.calls())
+    before = len(broker.calls())
     await keep_house(broker.runtime)
 
-    assert len(broker.calls()) == asked
+    assert len(broker.calls()) == before
     assert (await broker.row(erasures))["state"] == "pending"
 
 

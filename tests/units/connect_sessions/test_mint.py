@@ -1,4 +1,4 @@
-"""Minting: what StackOne is asked for, what the caller gets, what the ledger keeps, and what policy makes of it."""
+"""Minting: what StackOne is sent, what the caller gets, what the ledger keeps, and what policy decides."""
 
 from dataclasses import asdict, replace
 from datetime import timedelta
@@ -29,7 +29,7 @@ def counted(broker: Broker, name: str, **labels: str) -> float:
     return broker.runtime.metrics.registry.get_sample_value(name, labels) or 0
 
 
-async def test_a_plain_wish_opens_a_session_for_the_verified_owner(broker: Broker) -> None:
+async def test_a_plain_request_opens_a_session_for_the_verified_owner(broker: Broker) -> None:
     with capture_logs() as logs:
         minted = await broker.mint()
 
@@ -101,8 +101,8 @@ async def test_the_ledger_has_everything_but_the_token(broker: Broker) -> None:
     }
 
 
-async def test_everything_else_of_a_wish_is_passed_on(broker: Broker) -> None:
-    wish: dict[str, Any] = {
+async def test_everything_else_of_a_request_is_passed_on(broker: Broker) -> None:
+    request: dict[str, Any] = {
         "provider": "workday",
         "categories": (Category.HRIS,),
         "multiple": True,
@@ -111,12 +111,12 @@ async def test_everything_else_of_a_wish_is_passed_on(broker: Broker) -> None:
         "type": SessionType.TEST,
         "connector_profile_id": "profile-1",
     }
-    minted = await broker.mint(**wish)
+    minted = await broker.mint(**request)
 
     assert minted.provider == "workday"
     assert broker.sent() == [
         {
-            **wish,
+            **request,
             "categories": ["hris"],
             "type": "test",
             "origin_owner_id": "acme",
@@ -160,12 +160,12 @@ async def test_a_further_account_is_made_where_it_is_asked_for(broker: Broker) -
     assert (await broker.row(connect_sessions))["multiple"] is True
 
 
-@pytest.mark.parametrize("wish", [{}, {"provider": "workday"}], ids=str)
-async def test_another_provider_or_none_is_no_reason_to_edit(broker: Broker, wish: dict[str, Any]) -> None:
+@pytest.mark.parametrize("values", [{}, {"provider": "workday"}], ids=str)
+async def test_another_provider_or_none_is_no_reason_to_edit(broker: Broker, values: dict[str, Any]) -> None:
     await broker.linked()
     await broker.linked(owner="globex", provider="workday")
 
-    assert (await broker.mint(**wish)).mode.value == "create"
+    assert (await broker.mint(**values)).mode.value == "create"
 
 
 async def test_of_several_accounts_the_one_that_needs_it_is_edited_and_else_the_newest(broker: Broker) -> None:
@@ -221,10 +221,10 @@ async def test_an_account_and_another_provider_contradict_each_other(broker: Bro
 
 @pytest.mark.parametrize("account_id", ["never-linked-by-anyone", "../accounts/1", "a" * 256, ""])
 async def test_an_account_that_cannot_be_the_callers_asks_nothing_of_stackone(broker: Broker, account_id: str) -> None:
-    wishes: list[dict[str, Any]] = [{"account_id": account_id}, {"account_id": account_id, "provider": "bamboohr"}]
-    for wish in wishes:
+    requests: list[dict[str, Any]] = [{"account_id": account_id}, {"account_id": account_id, "provider": "bamboohr"}]
+    for request in requests:
         with pytest.raises(NotFound):
-            await broker.mint(**wish)
+            await broker.mint(**request)
 
     assert broker.calls() == []
     assert await broker.rows(connect_sessions) == []
@@ -282,9 +282,9 @@ async def test_a_hundred_accounts_are_looked_at(broker: Broker) -> None:
     assert broker.calls()[0] == ("GET", "/accounts/a099")
 
 
-async def test_policy_is_asked_about_the_very_wish(broker: Broker) -> None:
-    asked = Rule(
-        "the very wish",
+async def test_policy_is_asked_about_the_very_request(broker: Broker) -> None:
+    very = Rule(
+        "the very request",
         owners=("acme",),
         channels=frozenset({Channel.SERVICE}),
         claims={"plan": "gold"},
@@ -293,7 +293,7 @@ async def test_policy_is_asked_about_the_very_wish(broker: Broker) -> None:
         connector_profiles=("profile-1",),
         session_lifetime=300,
     )
-    policy = with_rules(asked)
+    policy = with_rules(very)
     minted = await broker.mint(
         policy=policy,
         channel=Channel.SERVICE,
@@ -307,9 +307,9 @@ async def test_policy_is_asked_about_the_very_wish(broker: Broker) -> None:
     [body] = broker.sent()
     assert (body["expires_in"], body["connector_profile_id"]) == (300, "profile-1")
     assert "multiple" not in body
-    assert (await broker.row(connect_sessions))["policy_rule"] == "the very wish"
-    wish: dict[str, Any]
-    for wish in (
+    assert (await broker.row(connect_sessions))["policy_rule"] == "the very request"
+    request: dict[str, Any]
+    for request in (
         {"owner": GLOBEX},
         {"owner": replace(ACME, claims={})},
         {"channel": Channel.BROWSER},
@@ -317,7 +317,7 @@ async def test_policy_is_asked_about_the_very_wish(broker: Broker) -> None:
         {"connector_profile_id": "other"},
         {"provider": None, "categories": (Category.CRM,)},
     ):
-        values: dict[str, Any] = {"policy": policy, "channel": Channel.SERVICE, "provider": "bamboohr", **wish}
+        values: dict[str, Any] = {"policy": policy, "channel": Channel.SERVICE, "provider": "bamboohr", **request}
         with pytest.raises(Forbidden):
             await broker.mint(**values)
     shorter = await broker.mint(policy=policy, channel=Channel.SERVICE, provider="bamboohr", expires_in=120)
@@ -353,9 +353,9 @@ REPAIRS = Rule("repairs", owners=("*",), categories=(Category.HRIS,))
 
 async def test_a_repair_is_allowed_where_its_provider_could_have_been_picked(broker: Broker) -> None:
     account_id = await broker.linked()
-    wish: dict[str, Any]
-    for wish in ({"provider": "bamboohr"}, {"account_id": account_id}, {"account_id": account_id, "multiple": True}):
-        minted = await broker.mint(policy=with_rules(REPAIRS), **wish)
+    request: dict[str, Any]
+    for request in ({"provider": "bamboohr"}, {"account_id": account_id}, {"account_id": account_id, "multiple": True}):
+        minted = await broker.mint(policy=with_rules(REPAIRS), **request)
         assert (minted.mode, minted.account_id) == (Mode.EDIT, account_id)
     with pytest.raises(Forbidden):
         await broker.mint(policy=with_rules(REPAIRS), provider="workday")

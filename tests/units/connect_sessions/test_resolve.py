@@ -66,7 +66,7 @@ async def test_a_link_that_becomes_known_within_the_grace_counts(broker: Broker)
     assert (await broker.row(connect_sessions))["resolved_at"] == broker.clock.now()
 
 
-async def test_news_settles_the_open_sessions_of_its_owners_oldest_first(broker: Broker) -> None:
+async def test_news_resolves_the_open_sessions_of_its_owners_oldest_first(broker: Broker) -> None:
     now = broker.clock.now()
     # Each needs an account of its own: the older one gets it.
     await broker.has_session("cs_young", multiple=True)
@@ -89,7 +89,7 @@ async def test_news_settles_the_open_sessions_of_its_owners_oldest_first(broker:
     }
 
 
-async def test_sessions_past_their_grace_are_settled_in_the_order_of_their_ends(broker: Broker) -> None:
+async def test_sessions_past_their_grace_are_resolved_in_the_order_of_their_ends(broker: Broker) -> None:
     now = broker.clock.now()
     for minutes in (12, 10, 11, 9):
         await broker.has_session(f"cs_{minutes}", expires_at=now - minutes * MINUTE)

@@ -36,14 +36,14 @@ def token_of(broker: Broker) -> str:
 
 
 async def test_a_user_opens_a_session(broker: Broker, http: httpx2.AsyncClient) -> None:
-    wish = {
+    body = {
         "provider": "workday",
         "categories": ["hris", "ats"],
         "multiple": True,
         "label": "Payroll",
         "connector_profile_id": "profile-1",
     }
-    answer = await http.post("/v1/connect-sessions", headers=broker.as_user(sub="ann"), json=wish)
+    answer = await http.post("/v1/connect-sessions", headers=broker.as_user(sub="ann"), json=body)
 
     assert (answer.status_code, answer.headers["cache-control"]) == (201, "no-store")
     assert answer.json() == {
@@ -57,7 +57,7 @@ async def test_a_user_opens_a_session(broker: Broker, http: httpx2.AsyncClient) 
     }
     assert broker.sent() == [
         {
-            **wish,
+            **body,
             "origin_owner_id": "acme",
             "origin_owner_name": "Acme Inc.",
             "origin_username": "ann@acme.example",
@@ -152,10 +152,10 @@ async def test_a_service_names_the_owner_and_nothing_else(broker: Broker, http: 
     }
 
 
-async def test_an_auth_link_takes_the_same_wishes(broker: Broker, http: httpx2.AsyncClient) -> None:
+async def test_an_auth_link_takes_the_same_requests(broker: Broker, http: httpx2.AsyncClient) -> None:
     account_id = await broker.linked("workday", name="Tailspin Toys")
-    wish = {"account_id": account_id, "expires_in": 61, "integration_id": "profile-9"}
-    answer = await http.post("/v1/owners/acme/auth-links", headers=broker.as_machine(WRITE), json=wish)
+    body = {"account_id": account_id, "expires_in": 61, "integration_id": "profile-9"}
+    answer = await http.post("/v1/owners/acme/auth-links", headers=broker.as_machine(WRITE), json=body)
 
     body = answer.json()
     assert (body["mode"], body["account_id"], body["provider"], body["expires_in"]) == (
@@ -172,7 +172,7 @@ async def test_one_profile_may_go_by_both_its_names(broker: Broker, http: httpx2
     same = {"integration_id": "profile-9", "connector_profile_id": "profile-9"}
     assert (await http.post("/v1/owners/acme/connect-sessions", headers=headers, json=same)).status_code == 201
     assert broker.sent()[0]["connector_profile_id"] == "profile-9"
-    for wish, message in (
+    for body, message in (
         (
             {"integration_id": "a", "connector_profile_id": "b"},
             "integration_id is an alias of connector_profile_id; they differ",
@@ -186,7 +186,7 @@ async def test_one_profile_may_go_by_both_its_names(broker: Broker, http: httpx2
             ),
         ),
     ):
-        answer = await http.post("/v1/owners/acme/connect-sessions", headers=headers, json=wish)
+        answer = await http.post("/v1/owners/acme/connect-sessions", headers=headers, json=body)
         assert (answer.status_code, answer.json()["errors"]) == (422, [{"location": "body", "message": message}])
 
 
@@ -257,8 +257,8 @@ async def test_policy_explains_itself(broker: Broker) -> None:
     ours = Policy((Rule("ours", line=3, owners=("acme",), providers=("workday",), session_lifetime=600),))
     async with front_door(broker, ours) as http:
         headers = broker.as_machine("policy:read")
-        asked = {"owner_id": "acme", "provider": "workday"}
-        answer = await http.post("/v1/policy/explain", headers=headers, json=asked)
+        question = {"owner_id": "acme", "provider": "workday"}
+        answer = await http.post("/v1/policy/explain", headers=headers, json=question)
 
     assert answer.json() == {
         "allowed": True,

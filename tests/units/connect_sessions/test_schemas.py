@@ -180,9 +180,9 @@ def test_an_explanation_shows_the_decision_and_the_way_to_it() -> None:
             ),
         )
     )
-    asked = Request("acme", Channel.BROWSER, 1800)
+    request = Request("acme", Channel.BROWSER, 1800)
 
-    assert Explanation.of(decide(policy, asked), consider(policy, asked)).model_dump(mode="json") == {
+    assert Explanation.of(decide(policy, request), consider(policy, request)).model_dump(mode="json") == {
         "allowed": True,
         "rule": "ours",
         "reason": 'rule "ours" allows it',

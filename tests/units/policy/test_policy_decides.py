@@ -1,4 +1,4 @@
-"""Which rule decides, and what it makes of the wish."""
+"""Which rule decides, and what it grants."""
 
 from dataclasses import replace
 from typing import Any
@@ -51,13 +51,13 @@ session_lifetime = 300
 """)
 
 
-def ask(owner_id: str = "org_pilot", **wish: Any) -> Decision:
-    return decide(POLICY, Request(owner_id=owner_id, **{"channel": Channel.BROWSER, "expires_in": 1800, **wish}))
+def ask(owner_id: str = "org_pilot", **values: Any) -> Decision:
+    return decide(POLICY, Request(owner_id=owner_id, **{"channel": Channel.BROWSER, "expires_in": 1800, **values}))
 
 
 def test_without_a_file_everything_is_allowed_as_asked() -> None:
-    asked = Request("anyone", Channel.AUTH_LINK, 99, provider="x", multiple=True, categories=(Category.HRIS,))
-    decision = decide(Policy(), asked)
+    request = Request("anyone", Channel.AUTH_LINK, 99, provider="x", multiple=True, categories=(Category.HRIS,))
+    decision = decide(Policy(), request)
     assert (decision.allowed, decision.rule) == (True, None)
     assert decision.reason == "there is no policy file, so everything is allowed"
     assert decision.grant is not None
@@ -75,7 +75,7 @@ def test_whoever_no_rule_matches_may_open_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("owner_id", "wish", "rule"),
+    ("owner_id", "values", "rule"),
     [
         ("org_pilot", {"provider": "bamboohr"}, "pilots"),
         ("org_beta_7", {"provider": "sap_successfactors"}, "pilots"),
@@ -88,13 +88,13 @@ def test_whoever_no_rule_matches_may_open_nothing() -> None:
         ("org_pilot", {"provider": "bamboohr", "channel": Channel.AUTH_LINK}, "links by mail"),
     ],
 )
-def test_the_first_rule_that_matches_allows(owner_id: str, wish: dict[str, Any], rule: str) -> None:
-    decision = ask(owner_id, **wish)
+def test_the_first_rule_that_matches_allows(owner_id: str, values: dict[str, Any], rule: str) -> None:
+    decision = ask(owner_id, **values)
     assert (decision.allowed, decision.rule, decision.reason) == (True, rule, f'rule "{rule}" allows it')
 
 
 @pytest.mark.parametrize(
-    ("owner_id", "wish", "rule", "because"),
+    ("owner_id", "values", "rule", "because"),
     [
         ("org_pilot", {"provider": "workday"}, "pilots", "does not allow this provider"),
         ("org_pilot", {"provider": "BambooHR"}, "pilots", "does not allow this provider"),
@@ -122,8 +122,8 @@ def test_the_first_rule_that_matches_allows(owner_id: str, wish: dict[str, Any],
         ),
     ],
 )
-def test_a_rule_refuses_what_it_does_not_name(owner_id: str, wish: dict[str, Any], rule: str, because: str) -> None:
-    decision = ask(owner_id, **wish)
+def test_a_rule_refuses_what_it_does_not_name(owner_id: str, values: dict[str, Any], rule: str, because: str) -> None:
+    decision = ask(owner_id, **values)
     assert (decision.allowed, decision.rule, decision.grant) == (False, rule, None)
     assert decision.reason == f'rule "{rule}" {because}'
 
@@ -134,9 +134,9 @@ def test_a_claim_of_another_value_or_kind_does_not_match(seats: object) -> None:
 
 
 def test_services_bring_no_claims() -> None:
-    asked = Request("org_x", Channel.SERVICE, 60, provider="workday")
-    assert not decide(POLICY, asked).allowed
-    whys = {considered.rule: considered.why for considered in consider(POLICY, asked)}
+    request = Request("org_x", Channel.SERVICE, 60, provider="workday")
+    assert not decide(POLICY, request).allowed
+    whys = {considered.rule: considered.why for considered in consider(POLICY, request)}
     assert whys["gold"] == "it asks for claims, and there are none"
     assert whys["trial"] == "it is for other owners"
     assert whys["links by mail"] == "it is for another channel"
@@ -152,14 +152,14 @@ def test_explaining_stops_at_the_rule_that_decides() -> None:
 
 
 def test_lifetimes_are_clamped_and_never_lengthened() -> None:
-    assert _effective(ask("org_trial_1")).expires_in == 300
-    assert _effective(ask("org_trial_1", expires_in=120)).expires_in == 120
-    assert _effective(ask("org_pilot", provider="bamboohr")).expires_in == 1800
+    assert _grant(ask("org_trial_1")).expires_in == 300
+    assert _grant(ask("org_trial_1", expires_in=120)).expires_in == 120
+    assert _grant(ask("org_pilot", provider="bamboohr")).expires_in == 1800
 
 
-def test_a_wish_without_a_provider_is_narrowed_to_the_categories() -> None:
-    assert _effective(ask("org_trial_1")).categories == (Category.HRIS, Category.ATS)
-    assert _effective(ask("org_trial_1", categories=(Category.ATS,))).categories == (Category.ATS,)
+def test_a_request_without_a_provider_is_narrowed_to_the_categories() -> None:
+    assert _grant(ask("org_trial_1")).categories == (Category.HRIS, Category.ATS)
+    assert _grant(ask("org_trial_1", categories=(Category.ATS,))).categories == (Category.ATS,)
 
 
 def test_an_account_that_exists_may_be_repaired_where_categories_are_allowed() -> None:
@@ -170,20 +170,20 @@ def test_an_account_that_exists_may_be_repaired_where_categories_are_allowed() -
 
 def test_multiple_is_dropped_where_it_is_not_allowed() -> None:
     gold = {"claims": {"plan": "gold", "seats": 7}, "provider": "workday", "multiple": True}
-    assert _effective(ask("org_x", **gold)).multiple is False
-    grant = _effective(ask("org_pilot", provider="bamboohr", multiple=True))
+    assert _grant(ask("org_x", **gold)).multiple is False
+    grant = _grant(ask("org_pilot", provider="bamboohr", multiple=True))
     assert (grant.multiple, grant.max_accounts_per_provider) == (True, 2)
 
 
 def test_a_limited_number_of_accounts_needs_a_provider_to_count() -> None:
     rule = Rule("one", owners=("*",), providers=("*",), multiple=True, max_accounts_per_provider=2)
-    asked = Request("o", Channel.BROWSER, 60, multiple=True)
-    refused = decide(Policy((rule,)), asked)
+    request = Request("o", Channel.BROWSER, 60, multiple=True)
+    refused = decide(Policy((rule,)), request)
     limits = 'rule "one" limits the accounts of each provider: name a provider to link a further account'
     assert (refused.allowed, refused.reason) == (False, limits)
-    assert decide(Policy((rule,)), replace(asked, provider="workday")).allowed
-    assert decide(Policy((rule,)), replace(asked, multiple=False)).allowed
-    assert decide(Policy((replace(rule, max_accounts_per_provider=None),)), asked).allowed
+    assert decide(Policy((rule,)), replace(request, provider="workday")).allowed
+    assert decide(Policy((rule,)), replace(request, multiple=False)).allowed
+    assert decide(Policy((replace(rule, max_accounts_per_provider=None),)), request).allowed
 
 
 @given(owner_id=st.text(max_size=20), pattern=st.text(alphabet="ab*[].?\\", min_size=1, max_size=8))
@@ -199,6 +199,6 @@ def test_only_the_star_is_special_in_a_pattern(owner_id: str, pattern: str) -> N
         assert decide(Policy((rule,)), Request(filled, Channel.BROWSER, 60)).allowed
 
 
-def _effective(decision: Decision) -> Any:
+def _grant(decision: Decision) -> Any:
     assert decision.allowed, decision.reason
     return decision.grant

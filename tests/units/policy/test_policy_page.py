@@ -13,8 +13,8 @@ def test_the_example_is_read_and_decides_as_described() -> None:
     [example] = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
     policy = parse_policy(example)
 
-    def rule(owner_id: str, **wish: object) -> str | None:
-        return decide(policy, Request(owner_id, **{"channel": Channel.BROWSER, "expires_in": 60, **wish})).rule  # type: ignore[arg-type]
+    def rule(owner_id: str, **request: object) -> str | None:
+        return decide(policy, Request(owner_id, **{"channel": Channel.BROWSER, "expires_in": 60, **request})).rule  # type: ignore[arg-type]
 
     assert rule("org_acme", claims={"org": {"suspended": True}}) == "suspended customers"
     assert rule("org_beta_1", provider="sap_x") == "pilots"
