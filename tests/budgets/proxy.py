@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 _TLS_REQUESTS = (80877103, 80877104)  # SSLRequest and GSSENCRequest: refused, so that what follows can be read
 _PORT = 5432
 _FLUSHES = frozenset(b"QSHF")  # Query, Sync, Flush, FunctionCall: after these a client waits
+_FLUSH = ord("H")
 _READY = ord("Z")
 
 
@@ -73,16 +74,18 @@ class CountingProxy:
         far_reader, far_writer = await _connect(target)
         self.connections += 1
         far_writer.write(startup)
-        waiting = False
+        waiting = by_flush = False
 
         async def to_server() -> None:
-            nonlocal waiting
+            nonlocal waiting, by_flush
             messages = _Messages()
             while data := await reader.read(65536):
-                flushes = not _FLUSHES.isdisjoint(messages.feed(data))
-                if flushes and not waiting:
+                sent = messages.feed(data)
+                if not waiting and not _FLUSHES.isdisjoint(sent):  # what is pipelined waits once
                     waiting = True
                     self.waits += 1
+                    # Flush alone, as a driver sends it to prepare a statement, is answered without ReadyForQuery.
+                    by_flush = sent[-1] == _FLUSH
                 far_writer.write(data)
                 await far_writer.drain()
 
@@ -90,7 +93,8 @@ class CountingProxy:
             nonlocal waiting
             messages = _Messages()
             while data := await far_reader.read(65536):
-                if _READY in messages.feed(data):
+                received = messages.feed(data)
+                if _READY in received or (by_flush and received):
                     waiting = False
                 writer.write(data)
                 await writer.drain()
