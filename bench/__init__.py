@@ -1,1 +1,1 @@
-"""Benchmarks: how a sweep grows, and what a request costs beside the least that could be done."""
+"""Benchmarks: what a request costs beside what it costs others; python -m bench --help."""

@@ -1,79 +1,103 @@
-"""Run the benchmarks: figures on standard output as JSON lines, progress on standard error.
-
-    python -m bench                          both, in a few minutes
-    python -m bench sweep 100000 1000000     sweeps of stores of that size, on both databases
-    python -m bench requests                 minting and listing, beside a naive handler
+"""Run the benchmarks and write docs/performance.md: make bench, or python -m bench JOB... for some, on standard output.
 
 Nothing here passes or fails: machines differ, and the same machine from one minute to the next.
 """
 
-import asyncio
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from app.logs import configure_logs
-from bench.requests import bench_requests
-from bench.sweep import bench
-from tests.support.databases import PostgresqlDatabases, SqliteDatabases, postgresql_server
+from bench.field import left_out
+from bench.jobs import OTHERS, REQUESTS, Plan, Table, progress, requests
+from bench.machine import CORES, commit, description
+from bench.report import page, picture
 
-KINDS = ("sqlite", "postgresql")
-Database = Annotated[list[str] | None, typer.Option(help="sqlite or postgresql; by default both.")]
-
-cli = typer.Typer(add_completion=False, help="Figures on standard output, progress on standard error.")
-
-
-@contextmanager
-def fresh(kind: str) -> Iterator[str]:
-    """Make an empty database with the newest schema, and remove it afterwards."""
-    with tempfile.TemporaryDirectory(prefix="bench-") as directory:
-        if kind == "sqlite":
-            yield SqliteDatabases(Path(directory)).create()
-            return
-        with postgresql_server(Path(directory)) as server:
-            databases = PostgresqlDatabases(server, "bench")
-            try:
-                yield databases.create()
-            finally:
-                databases.close()
+_DOCS = Path(__file__).parent.parent / "docs"
+_NEED_NO_WRK = {"sweep", "refresh", "idle"}
+_JOBS = (*REQUESTS, *OTHERS)
 
 
-@cli.command("sweep")
-def run_sweeps(
-    accounts: Annotated[list[int] | None, typer.Argument(min=1, help="Sizes; by default 10000 and 100000.")] = None,
-    database: Database = None,
+def _chosen(jobs: list[str] | None) -> list[str]:
+    wrong = [job for job in jobs or () if job not in _JOBS]
+    if wrong:
+        message = f"no such job: {', '.join(wrong)}; there are: {', '.join(_JOBS)}"
+        raise typer.BadParameter(message)
+    return list(jobs or _JOBS)
+
+
+def bench(
+    jobs: Annotated[list[str] | None, typer.Argument(help=f"Some of: {', '.join(_JOBS)}; by default all.")] = None,
+    seconds: Annotated[float, typer.Option(min=1, help="Length of a contender's turn.")] = 5,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns of each contender.")] = 5,
+    minutes: Annotated[float, typer.Option(min=0.5, help="No further job is begun after that.")] = 45,
+    accounts: Annotated[
+        list[int] | None, typer.Option(min=1_000, help="Size of a store that is swept and read; may be repeated.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="About three minutes: short turns, small stores.")] = False,  # noqa: FBT002
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Where to write; default: docs/performance.md; for some jobs: standard output."),
+    ] = None,
 ) -> None:
-    """Fill a store by a first sweep and sweep it three times more, for each size and database."""
-    for kind in database or KINDS:
-        with fresh(kind) as url:
-            asyncio.run(bench(url, accounts or [10_000, 100_000]))
-
-
-@cli.command("requests")
-def run_requests(
-    database: Database = None,
-    rounds: Annotated[int, typer.Option(min=3, help="Rounds, each of the broker and its peer in turns.")] = 7,
-    requests: Annotated[int, typer.Option(min=20, help="Requests of a round.")] = 200,
-    concurrency: Annotated[int, typer.Option(min=1, help="Requests under way at once.")] = 8,
-) -> None:
-    """Mint and list through the broker and through a naive handler over the same emulator."""
-    for kind in database or KINDS:
-        with fresh(kind) as url:
-            asyncio.run(bench_requests(url, rounds=rounds, requests=requests, concurrency=concurrency))
-
-
-@cli.callback(invoke_without_command=True)
-def run(context: typer.Context) -> None:
-    """Without a command: all of them, in their usual sizes."""
+    """Measure the broker beside its contenders, on loopback."""
     configure_logs("ERROR")
-    if context.invoked_subcommand is None:
-        context.invoke(run_requests)
-        context.invoke(run_sweeps)
+    chosen = _chosen(jobs)
+    plan = Plan(
+        seconds=1 if quick else seconds,
+        rounds=min(rounds, 2) if quick else rounds,
+        quick=quick,
+        deadline=time.monotonic() + minutes * 60,
+        accounts=tuple(accounts or ()),
+    )
+    missing = left_out()
+    if shutil.which("wrk") is None:
+        missing.append("every request but for refresh, sweep and idle: needs wrk (Debian package wrk)")
+        chosen = [job for job in chosen if job in _NEED_NO_WRK]
+    if shutil.which("taskset") is None or len(CORES) < 2:  # noqa: PLR2004  a server and its load
+        missing.append("cores of their own for server and load: needs taskset (util-linux) and two cores")
+    load_before = _load_average()
+    tables: list[Table] = []
+    of_requests = [job for job in chosen if job in REQUESTS]
+    runs: list[tuple[str, Callable[[Plan], list[Table]]]] = []
+    if of_requests:
+        runs.append(("requests", lambda plan: requests(plan, of_requests)))
+    runs += [(job, OTHERS[job]) for job in chosen if job in OTHERS]
+    for job, run in runs:
+        if plan.is_over:
+            missing.append(f"{job}: the {minutes:g} minutes were over")
+            continue
+        progress(job)
+        try:
+            tables += run(plan)
+        except Exception as error:  # noqa: BLE001  what else was measured is worth telling
+            progress(f"{job} failed: {error!r}")
+            missing.append(f"{job}: failed with {type(error).__name__}")
+    facts = (description(), f"commit {commit()}", f"load average before {load_before}, after {_load_average()}")
+    target = output or (None if jobs else _DOCS / "performance.md")
+    _write(target, page(tables, plan, facts=facts, missing=missing, picture="images/performance.svg"), tables)
+
+
+def _write(target: Path | None, text: str, tables: list[Table]) -> None:
+    if target is None:
+        sys.stdout.write(text)
+        return
+    target.write_text(text, encoding="utf-8")
+    images = target.parent / "images"
+    images.mkdir(exist_ok=True)
+    (images / "performance.svg").write_text(picture(tables), encoding="utf-8")
+    progress(f"written to {target}")
+
+
+def _load_average() -> str:
+    return ", ".join(f"{value:.2f}" for value in os.getloadavg())
 
 
 if __name__ == "__main__":
-    cli()
+    typer.run(bench)

@@ -1,9 +1,10 @@
-"""How a sweep grows: time, memory and statements per account, on either database.
+"""How a sweep grows: time, memory and statements per account: python -m bench.sweep DATABASE_URL ACCOUNTS...
 
 StackOne is played inside the process, so that the figures are the broker's alone: pages are made up on the fly, ten
 accounts to an owner.
 """
 
+import asyncio
 import json
 import resource
 import statistics
@@ -17,6 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from app.db.tables import metadata
+from app.logs import configure_logs
 from app.runtime import Externals, Runtime, open_runtime
 from app.sync.sweep import run_sweep
 from app.sync.tables import SweepState
@@ -107,7 +109,12 @@ async def bench(database_url: str, counts: Sequence[int]) -> None:
             async with runtime.database.transaction() as connection:
                 for table in reversed(metadata.sorted_tables):
                     await connection.execute(sa.delete(table))
-            for what in ("first", "again", "again", "again"):
+            for what in ("first", "again", "again"):
                 sys.stderr.write(f"{runtime.database.dialect}: {accounts} accounts, {what} sweep\n")
                 sys.stdout.write(json.dumps(await measure(runtime, what, accounts)) + "\n")
                 sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    configure_logs("ERROR")
+    asyncio.run(bench(sys.argv[1], [int(count) for count in sys.argv[2:]]))

@@ -1,0 +1,1 @@
+"""What the broker is measured against."""
