@@ -1,11 +1,13 @@
 """A person connects a tool: by a form, through a provider's popup, and every way in which that can end."""
 
 from collections.abc import Callable
+from urllib.parse import unquote
 
 from playwright.sync_api import Page, Request, expect
 
 from tests.browser.house import House
 from tests.browser.integrations_page import IntegrationsPage, decide
+from tests.browser.watched_context import WatchedContext
 
 Snap = Callable[[Page, str], None]
 
@@ -72,6 +74,20 @@ def test_by_popup_approved(alice: IntegrationsPage, house: House, snap: Snap) ->
     decide(popup, "Approve")
     alice.expect_news("Salesforce is connected.")
     assert popup.is_closed()
+    assert [account["provider"] for account in house.accounts()] == ["salesforce"]
+
+
+def test_by_popup_where_the_page_names_no_app_url(context: WatchedContext, house: House) -> None:
+    # As the vendor's samples: the Hub then names the callback page of the vendor's own dashboard.
+    known = {"broker": house.broker_url, "stackone": house.stackone_url}
+    context.context.route(f"{house.page_url}/config.json", lambda route: route.fulfill(json=known))
+    page = context.sign_in("alice")
+    page.connect("Salesforce")
+    popup = page.open_popup()
+    decide(popup, "Approve")
+    page.expect_news("Salesforce is connected.")
+    (opened,) = house.received("GET", "/connect/oauth2/salesforce_profile")
+    assert "redirect_uri=https://app.stackone.com/embedded/accounts/callback" in unquote(opened["query"])
     assert [account["provider"] for account in house.accounts()] == ["salesforce"]
 
 
