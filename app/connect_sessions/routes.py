@@ -59,7 +59,7 @@ async def open_own_session(  # noqa: D103
 
 
 @browser.get(
-    "/{session_id}", summary="See how a session of yours stands", responses=documented(401, 404, 422, 429, 503)
+    "/{session_id}", summary="Get what became of one of your sessions", responses=documented(401, 404, 422, 429, 503)
 )
 async def get_own_session(session_id: ShortText, user: EndUserDep, runtime: RuntimeDep) -> SessionStatus:  # noqa: D103
     return SessionStatus.of(await resolve_session(runtime, user.owner_id, session_id))
@@ -67,7 +67,7 @@ async def get_own_session(session_id: ShortText, user: EndUserDep, runtime: Runt
 
 @service.get(
     "/connect-sessions/{session_id}",
-    summary="See how a session of an owner stands",
+    summary="Get what became of an owner's session",
     responses=documented(401, 403, 404, 422, 429, 503),
 )
 async def get_owner_session(  # noqa: D103
@@ -115,7 +115,7 @@ async def make_auth_link(  # noqa: D103
 
 @browser.post(
     "/{session_id}/poll",
-    summary="Ask StackOne how a session of yours stands; the token is used for this and not stored",
+    summary="Ask StackOne what became of one of your sessions; the token is used for this and not stored",
     responses=documented(401, 404, 413, 422, 429, 502, 503),
 )
 async def poll_own_session(  # noqa: D103

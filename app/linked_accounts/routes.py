@@ -113,7 +113,7 @@ async def list_owner_accounts(  # noqa: D103
 
 @service.get(
     "/accounts/{account_id}",
-    summary="Get any linked account: whose is it",
+    summary="Get any linked account, with its owner",
     responses=documented(401, 403, 404, 422, 429, 503),
 )
 async def get_account(  # noqa: D103

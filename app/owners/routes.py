@@ -33,7 +33,7 @@ async def erase(  # noqa: D103
 
 @service.get(
     "/erasures/{erasure_id}",
-    summary="See how far an erasure is",
+    summary="Get the progress of an erasure",
     responses=documented(401, 403, 404, 422, 429, 503),
 )
 async def show_receipt(  # noqa: D103
@@ -44,7 +44,7 @@ async def show_receipt(  # noqa: D103
 
 @service.put(
     "/owners/{owner_id}/name",
-    summary="Pin another name for an owner: what StackOne will know it by from now on",
+    summary="Pin another name for an owner: the one that StackOne is given from now on",
     responses=documented(401, 403, 413, 422, 429, 503),
 )
 async def pin_owner_name(  # noqa: D103

@@ -48,7 +48,7 @@ SyncWriter = Annotated[Service, Depends(_sync_writer)]
 @service.post(
     "",
     status_code=202,
-    summary="Ask for a sweep: everything at StackOne is compared with the store, and the store put right",
+    summary="Request a sweep: all accounts at StackOne are compared with the store, and the store is corrected",
     responses=documented(401, 403, 413, 422, 429, 503),
 )
 async def request_sweep(  # noqa: D103
@@ -58,6 +58,6 @@ async def request_sweep(  # noqa: D103
     return SweepAccepted.of_request(*await sweep.request_sweep(runtime, by=caller.actor, max_removal_percent=percent))
 
 
-@service.get("", summary="See how the store stands against StackOne", responses=documented(401, 403, 429, 503))
+@service.get("", summary="Get the running sweep, past ones and their drift", responses=documented(401, 403, 429, 503))
 async def get_sync(_caller: SyncWriter, runtime: RuntimeDep) -> SyncStatus:  # noqa: D103
     return SyncStatus.of(await read_status(runtime))

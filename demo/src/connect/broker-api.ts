@@ -28,7 +28,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** See how a session of yours stands */
+        /** Get what became of one of your sessions */
         get: operations["get_own_session_v1_connect_sessions__session_id__get"];
         put?: never;
         post?: never;
@@ -47,7 +47,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Ask StackOne how a session of yours stands; the token is used for this and not stored */
+        /** Ask StackOne what became of one of your sessions; the token is used for this and not stored */
         post: operations["poll_own_session_v1_connect_sessions__session_id__poll_post"];
         delete?: never;
         options?: never;
