@@ -24,6 +24,7 @@ _SEEDED_IMPORTS = (
     ("app.sync.inbox", "httpx2"),
     ("app.stackone.models", "app.linked_accounts.store"),
     ("app.clock", "sandbox.clock"),
+    ("app.policy.rules", "sqlalchemy"),
 )
 _SEEDED_ROUTE = '''
 
