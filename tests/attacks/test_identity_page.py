@@ -164,7 +164,7 @@ async def test_a_machines_token_has_the_scopes_and_owners_that_the_page_says(ope
         for scope, (method, path, success) in asked.items():
             for owner in (*machine[3].split(), "another"):
                 answer = await broker.http.request(method, path.format(owner), headers=headers)
-                allowed = scope in machine[2].split() and owner != "another"
+                allowed = scope.value in machine[2].split() and owner != "another"
                 assert answer.status_code == (success if allowed else 403), (scope, owner)
         assert (await broker.http.get("/v1/linked-accounts", headers=headers)).status_code == 401
 

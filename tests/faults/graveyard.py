@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +205,8 @@ def _plain(settings: Any) -> dict[str, Any]:
 
 
 def _reveal(value: Any) -> Any:
+    if isinstance(value, Enum):
+        return value.value
     return value.get_secret_value() if hasattr(value, "get_secret_value") else str(value)
 
 
