@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from sandbox.clock import Clock, iso
@@ -66,5 +66,5 @@ class Delivery:
             "body": None if self.raw is None else self.raw.decode(),
             "signature": self.signature,
             "status": last.status if last else None,
-            "answers": [{"at": a.at, "status": a.status, "error": a.error} for a in self.answers],
+            "answers": [asdict(answer) for answer in self.answers],
         }
