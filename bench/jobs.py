@@ -13,10 +13,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from urllib.parse import urlsplit
 
 from bench.field import NEEDS, Field, Served, open_field
 from bench.load import Spread, Turn, load
-from bench.machine import SERVER_CORE, cpu_seconds, memory_mib, pinned
+from bench.machine import LOAD_CORES, SERVER_CORE, cpu_seconds, free_port, memory_mib, pinned, running
 from tests.support.databases import PostgresqlDatabases, SqliteDatabases, postgresql_server
 
 CONNECTIONS = 16
@@ -33,6 +34,9 @@ REQUESTS: Mapping[str, Sequence[str]] = {
     "events": ("broker",),
 }
 _STACKONE_MS = 150
+# Far more than a loop's timers are wrong by.
+_DISTANCE_MS = 5
+_SLOW_WIRES = ("broker", "express", "bare-httpx2", "bare-aiohttp")
 
 
 @dataclass(frozen=True)
@@ -113,8 +117,8 @@ def requests(plan: Plan, chosen: Sequence[str], kind: str = "postgresql") -> lis
         names = [name for name in names if name in {"broker", "express"}]
     with _field(kind) as place, ExitStack() as stack:
         up = {name: stack.enter_context(place.serving(name)) for name in names}
-        # The first round fills caches and pools.
-        for number in range(plan.rounds + 1):
+        # The first round fills caches and pools; whoever is in a hurry does without.
+        for number in range(1 if plan.quick else 0, plan.rounds + 1):
             for job in chosen:
                 if plan.is_over and number > 1:
                     progress("the time is up")
@@ -154,7 +158,9 @@ def latency(plan: Plan) -> list[Table]:
     head = ("", "in flight", "added p50 ms", "added p99 ms", "requests/s", "failed", "of", "MiB more")
     table = Table("latency", f"Mint with a StackOne that takes {_STACKONE_MS} ms", head)
     with _field(delay_ms=_STACKONE_MS) as place:
-        for name in _able(("broker", "express", "bare-httpx2", "bare-aiohttp")):
+        for name in _able(
+            ("broker", "express") if plan.quick else ("broker", "express", "bare-httpx2", "bare-aiohttp")
+        ):
             with place.serving(name) as served:
                 load(served.port, served.pid, place.requests("mint"), connections=4, seconds=1)
                 before = memory_mib(served.pid)
@@ -185,10 +191,35 @@ def accounts(plan: Plan) -> list[Table]:
                     load(served.port, served.pid, file, connections=CONNECTIONS, seconds=1)
                     mine = [
                         load(served.port, served.pid, file, connections=CONNECTIONS, seconds=plan.seconds)
-                        for _ in range(min(2, plan.rounds))
+                        for _ in range(1 if plan.quick else min(2, plan.rounds))
                     ]
                     figures = (_figure([turn.cpu_us for turn in mine]), _figure([turn.rate for turn in mine]))
                     table.rows.append((job, f"{size:,}", *figures, f"{max(turn.p99_ms for turn in mine):.1f}"))
+    return [table]
+
+
+def distance(plan: Plan) -> list[Table]:
+    """Put some milliseconds each way between the broker and its database, and see how often they are paid."""
+    head = ("", "p50 ms", f"p50 ms, {_DISTANCE_MS} ms each way to the database", "more", "paid so often")
+    table = Table("distance", f"One request at a time, and a database that is {_DISTANCE_MS} ms away", head)
+    with _field() as place:
+        port, folder = free_port(), place.folder
+        command = [sys.executable, "-m", "bench.distance", str(port), str(_DISTANCE_MS), place.database_url]
+        far = urlsplit(place.database_url)._replace(netloc=f"postgres@127.0.0.1:{port}", query="").geturl()
+        with (
+            running(command, port, cores=LOAD_CORES, env={}, log=folder / "distance.log"),
+            place.serving("broker") as near,
+            place.serving("broker", BROKER_DATABASE__URL=far) as away,
+        ):
+            for job in ("mint", "list", "get", "confirm", "webhook"):
+                progress(f"distance: {job}")
+                file = place.requests(job)
+                here, there = (
+                    load(served.port, served.pid, file, connections=1, seconds=max(2, plan.seconds)).p50_ms
+                    for served in (near, away)
+                )
+                more = there - here
+                table.rows.append((job, f"{here:.1f}", f"{there:.1f}", f"{more:.1f}", f"{more / 2 / _DISTANCE_MS:.1f}"))
     return [table]
 
 
@@ -201,23 +232,23 @@ def replicas(plan: Plan) -> list[Table]:
         for job in ("mint", "list", "webhook"):
             progress(f"replicas: {job}")
             file = place.requests(job)
-            for running in ([one], [one, two]):
-                turns = _at_once(running, file, plan.seconds)
+            for served in ([one], [one, two]):
+                turns = _at_once(served, file, plan.seconds)
                 cpu = sum(turn.cpu_us * turn.requests for turn in turns) / max(1, sum(turn.requests for turn in turns))
                 rate, slowest = sum(turn.rate for turn in turns), max(turn.p99_ms for turn in turns)
-                table.rows.append((job, str(len(running)), f"{cpu:.0f}", f"{rate:.0f}", f"{slowest:.1f}"))
+                table.rows.append((job, str(len(served)), f"{cpu:.0f}", f"{rate:.0f}", f"{slowest:.1f}"))
     return [table]
 
 
-def _at_once(running: Sequence[Served], file: Path, seconds: float) -> list[Turn]:
-    connections = CONNECTIONS // len(running)
+def _at_once(replicas: Sequence[Served], file: Path, seconds: float) -> list[Turn]:
+    connections = CONNECTIONS // len(replicas)
 
     def run(served: Served) -> Turn:
         return load(served.port, served.pid, file, connections=connections, seconds=seconds)
 
-    with ThreadPoolExecutor(len(running)) as threads:
-        list(threads.map(run, running))
-        return list(threads.map(run, running))
+    with ThreadPoolExecutor(len(replicas)) as threads:
+        list(threads.map(run, replicas))
+        return list(threads.map(run, replicas))
 
 
 def refresh(plan: Plan) -> list[Table]:
@@ -269,10 +300,10 @@ def idle(plan: Plan) -> list[Table]:
     table = Table("idle", "Start, and doing nothing", ("", "start to ready, s", "MiB", "CPU, %", "transactions/s"))
     seconds = 5 if plan.quick else 30
     with _field() as place:
-        for name in _able(("broker", "textbook", "express")):
+        for name in _able(("broker",) if plan.quick else _PEERS):
             progress(f"idle: {name}")
             starts = []
-            for _ in range(3):
+            for _ in range(1 if plan.quick else 3):
                 with place.serving(name, BROKER_SYNC__ENABLED="true") as served:
                     starts.append(_ready(served, of_broker=name == "broker"))
             with place.serving(name, BROKER_SYNC__ENABLED="true") as served:
@@ -322,6 +353,7 @@ OTHERS: Mapping[str, Callable[[Plan], list[Table]]] = {
     "sweep": sweep,
     "latency": latency,
     "accounts": accounts,
+    "distance": distance,
     "replicas": replicas,
     "sqlite": sqlite,
     "idle": idle,
