@@ -28,6 +28,12 @@ class Metrics:
             ("channel",),
             registry=self.registry,
         )
+        self.database_failures = Counter(
+            "broker_database_failures_total",
+            "Why the database did not do what it was asked, by cause: credentials, read_only, disk_full, ...",
+            ("cause",),
+            registry=self.registry,
+        )
         self.upstream = Histogram(
             "broker_stackone_request_duration_seconds",
             "How fast and how well StackOne answers, by operation and outcome.",

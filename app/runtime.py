@@ -77,7 +77,7 @@ async def open_runtime(
     world = externals or Externals()
     metrics = metrics or Metrics()
     async with AsyncExitStack() as stack:
-        database = Database(open_engine(settings.database))
+        database = Database(open_engine(settings.database), metrics)
         stack.push_async_callback(database.close)
         limiter = await stack.enter_async_context(open_limiter(settings.limits, clock=world.clock, metrics=metrics))
         budget = Budget(

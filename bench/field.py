@@ -17,15 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.counters import raise_counter
-from app.db.engine import engine_url
 from app.identity.caller import Scope
 from app.identity.service_keys.keys import create_key
 from bench.load import http_request, write_requests
 from bench.machine import LOAD_CORES, SERVER_CORE, free_port, running
 from bench.stackone import STAMP, owner_of
+from tests.support.databases import engine_of
 from tests.support.tokens import Issuer, StoppedClock, rsa_key
 
 API_KEY = "demo-key-of-the-benchmarks"
@@ -46,6 +46,11 @@ _CONTENDERS_TABLES = {
 def account_id_of(number: int) -> str:
     """Return the id of an account of these benchmarks."""
     return f"acc{number:018}"
+
+
+def _with_driver(url: str) -> str:
+    """Name the driver in a URL, as SQLAlchemy wants it."""
+    return url.replace("sqlite://", "sqlite+aiosqlite://").replace("postgresql://", "postgresql+asyncpg://")
 
 
 def _node() -> bool:
@@ -161,7 +166,7 @@ class Field:
             return ["nginx", "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log")], env
         module = "textbook" if name == "textbook" else "bare"
         env["BENCH_CLIENT"] = name.rpartition("-")[2]
-        env["BENCH_DATABASE_URL"] = engine_url(self.database_url).render_as_string(hide_password=False)
+        env["BENCH_DATABASE_URL"] = _with_driver(self.database_url)
         arguments = ["--port", str(port), "--loop", "uvloop", "--http", "httptools", "--no-access-log"]
         return [sys.executable, "-m", "uvicorn", f"bench.contenders.{module}:app", *arguments], env
 
@@ -193,7 +198,7 @@ class Field:
         """Run statements; return the first value of the last."""
 
         async def act() -> Any:
-            engine = create_async_engine(engine_url(self.database_url))
+            engine = engine_of(self.database_url)
             value = None
             async with engine.begin() as connection:
                 for statement in statements:
@@ -209,7 +214,7 @@ class Field:
         asyncio.run(self._fill(accounts))
 
     async def _fill(self, accounts: int) -> None:
-        engine = create_async_engine(engine_url(self.database_url))
+        engine = engine_of(self.database_url)
         async with engine.begin() as connection:
             blob = "blob" if engine.dialect.name == "sqlite" else "bytea"
             for table, columns in _CONTENDERS_TABLES.items():

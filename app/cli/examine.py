@@ -12,7 +12,9 @@ from enum import Enum
 
 import sqlalchemy as sa
 
+from app.db.failures import DatabaseUnavailable
 from app.db.schema_version import expected_revision, known_revisions, stored_schema
+from app.db.standing import look
 from app.errors import AppError, Unavailable
 from app.push import outbox
 from app.push.sender import NotDelivered, Sender
@@ -23,6 +25,7 @@ from app.sync import runs
 from app.sync.suspects import last_hint_at, oldest_due_at
 from app.sync.tables import SweepState
 
+_PATIENCE_SECONDS = 10.0
 _MOST_SKEW = timedelta(seconds=5)
 _MOST_DUE_AGE = timedelta(minutes=10)
 
@@ -50,10 +53,8 @@ async def examine(runtime: Runtime, webhook_url: str) -> AsyncIterator[Finding]:
     try:
         async for finding in _database(runtime):
             yield finding
-    except Unavailable:
-        yield Finding(
-            "database", State.BROKEN, "cannot be reached", "check that it is up and that BROKER_DATABASE__URL names it"
-        )
+    except DatabaseUnavailable as error:
+        yield Finding("database", State.BROKEN, error.failure.detail, error.failure.remedy)
     async for finding in _stackone(runtime):
         yield finding
     yield await _webhook(runtime, webhook_url)
@@ -62,6 +63,9 @@ async def examine(runtime: Runtime, webhook_url: str) -> AsyncIterator[Finding]:
 
 
 async def _database(runtime: Runtime) -> AsyncIterator[Finding]:
+    standing = await look(runtime.database, within=_PATIENCE_SECONDS)
+    if standing.failure is not None:
+        raise DatabaseUnavailable(standing.failure)
     async with runtime.database.reading() as connection:
         schema = await connection.run_sync(stored_schema)
         now = datetime.now(UTC)

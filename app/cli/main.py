@@ -16,6 +16,7 @@ from app.cli.printer import fail, print_line, print_note, print_problem
 from app.cli.push import push_cli
 from app.cli.service_keys import keys_cli
 from app.cli.sync import sync
+from app.db.failures import DatabaseUnavailable, Failure, failure_of
 from app.db.schema_version import (
     Fit,
     StoredSchema,
@@ -54,6 +55,9 @@ def main() -> None:
         for mistake in error.mistakes:
             print_note(f"  - {mistake}")
         sys.exit(_EXIT_SETTINGS)
+    except DatabaseUnavailable as error:
+        print_problem(f"{error.failure.detail}: {error.failure.remedy}")
+        sys.exit(_EXIT_FAILURE)
     except AppError as error:
         print_problem(f"{error.title}: {error.detail or error.code}")
         sys.exit(_EXIT_FAILURE)
@@ -93,7 +97,7 @@ def migrate(
     from alembic.util import CommandError  # noqa: PLC0415
 
     settings = load_database_settings()
-    config = alembic_config(settings.url.get_secret_value())
+    config = alembic_config(settings)
     try:
         stored = with_store(_stored_schema)
         fit = stored.fit(known_revisions())
@@ -106,12 +110,21 @@ def migrate(
     except CommandError:
         known = ", ".join(known_revisions())
         fail(f"there is no revision {revision!r} to go to from here; this version knows {known}")
-    except (SQLAlchemyError, OSError, AppError) as error:
-        fail(
-            f"the migration failed ({type(error).__name__}); nothing of an unfinished step was kept. Check that the"
-            " database is up and that BROKER_DATABASE__URL names it, then run it again."
-        )
+    except DatabaseUnavailable as error:
+        fail(_cannot_migrate(error.failure))
+    except Exception as error:
+        failure = failure_of(error)
+        if failure is None and not isinstance(error, SQLAlchemyError):
+            raise
+        fail(_cannot_migrate(failure) if failure else f"the migration failed ({type(error).__name__}); {_KEPT}")
     print_note(f"schema is at {expected_revision() if revision == 'head' else revision}")
+
+
+_KEPT = "nothing of an unfinished step was kept"
+
+
+def _cannot_migrate(failure: Failure) -> str:
+    return f"the migration failed: {failure.detail}; {_KEPT}. {failure.remedy[0].upper()}{failure.remedy[1:]}."
 
 
 async def _stored_schema(connection: AsyncConnection) -> StoredSchema:

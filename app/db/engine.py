@@ -1,67 +1,84 @@
-"""The engine of either database, and what differs between them."""
+"""The engine of either database, and what differs between them.
 
-from typing import Any
+engine               reading()                   transaction()
+SQLite               no BEGIN                    BEGIN IMMEDIATE
+PostgreSQL           no BEGIN                    BEGIN
+transaction pooler   BEGIN                       BEGIN, its limits
+"""
+
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
+from app.db.connector import POOLED_DRIVER, Connector
 from app.settings import DatabaseSettings
+from app.settings.database_url import Pooler, SqliteUrl
+
+# Execution options of an engine: what `Database` adds to them for reading, and what a block of it has asked for.
+READING: Final = "broker_reading"
+_WRITES: Final = "broker_writes"
+WRITING: Final = {_WRITES: True}
 
 
-def engine_url(url: str) -> URL:
-    """Turn a database URL as people write it into one that names our async driver.
-
-    Raises sqlalchemy.exc.ArgumentError for text that is no URL.
-    """
-    parsed = make_url(url)
-    driver = {"sqlite": "sqlite+aiosqlite", "postgres": "postgresql+asyncpg", "postgresql": "postgresql+asyncpg"}
-    return parsed.set(drivername=driver.get(parsed.drivername, parsed.drivername))
-
-
-def open_engine(settings: DatabaseSettings) -> AsyncEngine:
+def open_engine(settings: DatabaseSettings, *, statement_timeout_seconds: float | None = None) -> AsyncEngine:
     """Create the engine for the configured URL; it connects at first use."""
-    url = engine_url(settings.url.get_secret_value())
-    timeout = settings.statement_timeout_seconds
-    if url.drivername.startswith("sqlite"):
-        # One connection: SQLite has one writer anyway, it is faster so, and it keeps clear of the WAL-reset
-        # corruption that needs two connections (sqlite.org/wal.html#walresetbug).
-        engine = create_async_engine(
-            url,
-            poolclass=AsyncAdaptedQueuePool,
-            pool_size=1,
-            max_overflow=0,
-            pool_timeout=settings.pool_timeout_seconds,
-            connect_args={"timeout": timeout},
-            hide_parameters=True,
-        )
-        _prepare_sqlite(engine)
-        return engine
-    return create_async_engine(
-        url,
+    timeout = statement_timeout_seconds or settings.statement_timeout_seconds
+    if isinstance(settings.target, SqliteUrl):
+        return _sqlite_engine(settings, settings.target, timeout)
+    is_pooled = settings.pooled_by is Pooler.TRANSACTION
+    cache: dict[str, Any] = (
+        # The unnamed statement: a named one would stay on whichever server it was prepared on.
+        {"prepared_statement_cache_size": 0, "prepared_statement_name_func": str} if is_pooled else {}
+    )
+    engine = create_async_engine(
+        URL.create(POOLED_DRIVER if is_pooled else "postgresql+asyncpg"),
         pool_size=settings.pool_size,
         max_overflow=settings.pool_overflow,
         pool_timeout=settings.pool_timeout_seconds,
-        pool_pre_ping=True,
         isolation_level="READ COMMITTED",
-        connect_args={
-            "timeout": settings.pool_timeout_seconds,
-            "command_timeout": timeout,
-            "server_settings": {
-                "statement_timeout": str(int(timeout * 1000)),
-                "idle_in_transaction_session_timeout": str(int(timeout * 1000)),
-                "application_name": "connect-broker",
-                "timezone": "UTC",
-            },
-        },
+        connect_args={"async_creator_fn": Connector(settings, statement_timeout_seconds=timeout), **cache},
+        # One statement is a transaction by itself, and under READ COMMITTED several see no common state anyway: BEGIN
+        # and COMMIT would be two waits for nothing. A transaction pooler needs them to stay with one server.
+        execution_options={READING: {} if is_pooled else {"isolation_level": "AUTOCOMMIT"}},
         # Parameters hold names and ids of people; they stay out of error texts.
         hide_parameters=True,
     )
+    if is_pooled:
+        _limit_each_transaction(engine, timeout)
+    return engine
 
 
-def _prepare_sqlite(engine: AsyncEngine) -> None:
+def _limit_each_transaction(engine: AsyncEngine, timeout: float) -> None:
+    limit = f"'{int(timeout * 1000)}', true"
+    statement = (
+        f"SELECT set_config('statement_timeout', {limit}), set_config('idle_in_transaction_session_timeout', {limit})"
+    )
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def _begin(connection: sa.Connection) -> None:
+        # A broker that vanishes must not keep its locks. Reads hold none; the driver's own limit ends them.
+        if connection.get_execution_options().get(_WRITES):
+            connection.exec_driver_sql(statement)
+
+
+def _sqlite_engine(settings: DatabaseSettings, target: SqliteUrl, timeout: float) -> AsyncEngine:
+    # One connection: SQLite has one writer anyway, it is faster so, and it keeps clear of the WAL-reset
+    # corruption that needs two connections (sqlite.org/wal.html#walresetbug).
+    engine = create_async_engine(
+        URL.create("sqlite+aiosqlite", database=target.path),
+        poolclass=AsyncAdaptedQueuePool,
+        pool_size=1,
+        max_overflow=0,
+        pool_timeout=settings.pool_timeout_seconds,
+        connect_args={"timeout": timeout},
+        execution_options={READING: {}},
+        hide_parameters=True,
+    )
+
     @event.listens_for(engine.sync_engine, "connect")
     def _configure(connection: Any, _record: object) -> None:
         # The driver's own transaction handling begins too late and DEFERRED; we say BEGIN ourselves, below.
@@ -73,5 +90,9 @@ def _prepare_sqlite(engine: AsyncEngine) -> None:
 
     @event.listens_for(engine.sync_engine, "begin")
     def _begin(connection: sa.Connection) -> None:
-        mode = connection.get_execution_options().get("sqlite_begin", "DEFERRED")
-        connection.exec_driver_sql(f"BEGIN {mode}")
+        # BEGIN IMMEDIATE takes SQLite's write lock at once: a transaction that reads first and then writes would
+        # otherwise lose updates or fail with SQLITE_BUSY_SNAPSHOT, which no busy timeout helps against.
+        if connection.get_execution_options().get(_WRITES):
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine

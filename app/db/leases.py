@@ -84,7 +84,7 @@ async def release(connection: AsyncConnection, lease: Lease) -> None:
 @asynccontextmanager
 async def holding(database: Database, name: str, holder: str, *, seconds: float) -> AsyncIterator[Lease | None]:
     """Hold a lease while the block runs, prolonging it; the value is None while somebody else holds it."""
-    async with database.transaction() as connection:
+    async with database.autocommit() as connection:
         lease = await acquire(connection, name, holder, seconds=seconds)
     if lease is None:
         yield None
@@ -96,7 +96,7 @@ async def holding(database: Database, name: str, holder: str, *, seconds: float)
         heartbeat.cancel()
         await asyncio.gather(heartbeat, return_exceptions=True)
         try:
-            async with database.transaction() as connection:
+            async with database.autocommit() as connection:
                 await release(connection, lease)
         except AppError:
             # It ends by itself.
@@ -107,7 +107,7 @@ async def _prolong(database: Database, lease: Lease, seconds: float) -> None:
     while True:
         await asyncio.sleep(seconds / 3)
         try:
-            async with database.transaction() as connection:
+            async with database.autocommit() as connection:
                 kept = await acquire(connection, lease.name, lease.holder, seconds=seconds)
         except AppError:
             continue

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from app.db.tables import metadata
+from app.settings import DatabaseSettings
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -62,17 +63,17 @@ class StoredSchema:
         return Fit.COMPATIBLE if self.oldest_compatible in known else Fit.TOO_NEW
 
 
-def alembic_config(database_url: str) -> "Config":
-    """Return Alembic's configuration for a database; the URL is handed to migrations/env.py as an attribute.
+def alembic_config(settings: DatabaseSettings) -> "Config":
+    """Return Alembic's configuration for a database; the settings are handed to migrations/env.py as an attribute.
 
-    It is not a config option: those are interpolated (a % in a password breaks it) and printed in errors.
+    They are no config option: those are interpolated (a % in a password breaks it) and printed in errors.
     """
     # Only commands that migrate need it, and importing it takes a good part of a start.
     from alembic.config import Config  # noqa: PLC0415
 
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
-    config.attributes["database_url"] = database_url
+    config.attributes["database"] = settings
     return config
 
 

@@ -1,11 +1,9 @@
 """Whether the broker can serve: the database answers, and its schema fits this version."""
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from app.db.schema_version import known_revisions, stored_schema
-from app.errors import AppError
+from app.db.standing import look
 from app.runtime import Runtime
 
 _DEADLINE_SECONDS = 3.0
@@ -23,12 +21,11 @@ class Readiness:
 async def check_readiness(runtime: Runtime) -> Readiness:
     """Look at everything that serving needs."""
     checks = {"identity": _identity(runtime)}
-    try:
-        async with asyncio.timeout(_DEADLINE_SECONDS), runtime.database.reading() as connection:
-            fit = (await connection.run_sync(stored_schema)).fit(known_revisions())
-    except (AppError, TimeoutError):
-        return Readiness(is_ready=False, checks={"database": "cannot be reached", "schema": "unknown", **checks})
-    return Readiness(fit.serves, {"database": _OK, "schema": fit.value, **checks})
+    standing = await look(runtime.database, within=_DEADLINE_SECONDS)
+    if standing.fit is None:
+        detail = standing.failure.detail if standing.failure is not None else "unknown"
+        return Readiness(is_ready=False, checks={"database": detail, "schema": "unknown", **checks})
+    return Readiness(standing.fit.serves, {"database": _OK, "schema": standing.fit.value, **checks})
 
 
 def _identity(runtime: Runtime) -> str:

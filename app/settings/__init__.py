@@ -9,11 +9,19 @@ from app.settings.identity import (
     ServiceKeySettings,
 )
 from app.settings.limits import LimitSettings
-from app.settings.load import PREFIX, Settings, SettingsError, load_database_settings, load_settings
+from app.settings.load import (
+    PREFIX,
+    Settings,
+    SettingsError,
+    load_database_settings,
+    load_settings,
+    reload_database_settings,
+)
 from app.settings.push import PushDestination, PushSettings
 from app.settings.section import Environment, Section
 from app.settings.serving import HttpSettings, LogSettings, MetricsSettings
 from app.settings.stackone import SessionSettings, StackOneSettings, SyncSettings
+from app.settings.tls import TlsSettings
 
 __all__ = [
     "PREFIX",
@@ -36,6 +44,8 @@ __all__ = [
     "SettingsError",
     "StackOneSettings",
     "SyncSettings",
+    "TlsSettings",
     "load_database_settings",
     "load_settings",
+    "reload_database_settings",
 ]

@@ -23,6 +23,7 @@ from app.settings.push import PushSettings
 from app.settings.section import Environment, Section
 from app.settings.serving import HttpSettings, LogSettings, MetricsSettings
 from app.settings.stackone import SessionSettings, StackOneSettings, SyncSettings
+from app.settings.tls import TlsSettings
 
 PREFIX = "BROKER_"
 SECRETS_DIR = "BROKER_SECRETS_DIR"
@@ -59,6 +60,7 @@ class Settings(BaseSettings):
     logs: LogSettings = Field(default=LogSettings())
     stackone: StackOneSettings
     database: DatabaseSettings
+    tls: TlsSettings = Field(default=TlsSettings())
     identity: IdentitySettings
     service_keys: ServiceKeySettings
     sessions: SessionSettings = Field(default=SessionSettings())
@@ -150,12 +152,35 @@ def _unknown(variables: Mapping[str, str]) -> list[str]:
     ]
 
 
+def _raw(variables: Mapping[str, str]) -> dict[str, Any]:
+    raw = _Variables(variables)()
+    # One authority for everything, unless the database has one of its own.
+    database, tls = raw.get("database"), raw.get("tls")
+    if isinstance(database, dict) and isinstance(tls, dict) and tls.get("ca_file"):
+        database.setdefault("ca_file", tls["ca_file"])
+    return raw
+
+
 def load_database_settings() -> DatabaseSettings:
     """Read the database section alone: migrations need no other secret. Raises SettingsError with all mistakes."""
-    checked = _check_field("database", _Variables(_variables())())
+    checked = _check_field("database", _raw(_variables()))
     if checked.mistakes:
         raise SettingsError(checked.mistakes)
     return cast("DatabaseSettings", checked.value)
+
+
+def reload_database_settings() -> DatabaseSettings | None:
+    """Read the database section again, for a password that was changed; None where nothing can have changed it.
+
+    Only files change under a running process: without BROKER_SECRETS_DIR there is nothing to read again.
+    """
+    if SECRETS_DIR not in os.environ:
+        return None
+    try:
+        return load_database_settings()
+    except (SettingsError, OSError):
+        # Half written just now. The next connection asks again.
+        return None
 
 
 def load_settings() -> Settings:
@@ -165,7 +190,7 @@ def load_settings() -> Settings:
     """
     variables = _variables()
     mistakes = _unknown(variables)
-    raw = _Variables(variables)()
+    raw = _raw(variables)
     checked = {name: _check_field(name, raw) for name in Settings.model_fields}
     for outcome in checked.values():
         mistakes.extend(outcome.mistakes)

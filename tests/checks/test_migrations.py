@@ -8,9 +8,7 @@ import pytest
 import sqlalchemy as sa
 from alembic import command
 from alembic.script import ScriptDirectory
-from sqlalchemy.ext.asyncio import create_async_engine
 
-from app.db.engine import engine_url
 from app.db.schema_version import (
     Fit,
     StoredSchema,
@@ -21,7 +19,7 @@ from app.db.schema_version import (
 )
 from app.db.tables import metadata
 from tests.checks.pages import ROOT
-from tests.support.databases import PostgresqlDatabases
+from tests.support.databases import PostgresqlDatabases, engine_of, settings_of
 
 pytestmark = pytest.mark.anyio
 
@@ -39,7 +37,7 @@ def empty_database_url(
 
 
 async def tables_and_revision(url: str) -> tuple[set[str], str | None]:
-    engine = create_async_engine(engine_url(url))
+    engine = engine_of(url)
     async with engine.connect() as connection:
         names = await connection.run_sync(lambda sync: set(sa.inspect(sync).get_table_names()))
         revision = (await connection.run_sync(stored_schema)).revision
@@ -48,7 +46,7 @@ async def tables_and_revision(url: str) -> tuple[set[str], str | None]:
 
 
 async def stored(url: str) -> StoredSchema:
-    engine = create_async_engine(engine_url(url))
+    engine = engine_of(url)
     async with engine.connect() as connection:
         schema = await connection.run_sync(stored_schema)
     await engine.dispose()
@@ -67,7 +65,7 @@ def test_the_environment_imports_every_module_that_has_tables() -> None:
 
 
 def test_up_and_down_and_up_again(empty_database_url: str) -> None:
-    config = alembic_config(empty_database_url)
+    config = alembic_config(settings_of(empty_database_url))
     command.upgrade(config, "head")
     command.check(config)
     command.downgrade(config, "base")
@@ -76,7 +74,7 @@ def test_up_and_down_and_up_again(empty_database_url: str) -> None:
 
 
 async def test_every_single_step_can_be_undone(empty_database_url: str) -> None:
-    config = alembic_config(empty_database_url)
+    config = alembic_config(settings_of(empty_database_url))
     steps = int(expected_revision())
     before = []
     for _ in range(steps):
@@ -90,7 +88,7 @@ async def test_every_single_step_can_be_undone(empty_database_url: str) -> None:
 
 
 async def test_each_migration_says_whose_code_may_still_serve(empty_database_url: str) -> None:
-    config = alembic_config(empty_database_url)
+    config = alembic_config(settings_of(empty_database_url))
     for revision in known_revisions():
         await asyncio.to_thread(command.upgrade, config, revision)
         script = ScriptDirectory.from_config(config).get_revision(revision)

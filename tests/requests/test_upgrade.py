@@ -17,7 +17,7 @@ import pytest
 from alembic import command
 
 from app.db.schema_version import MIGRATIONS, Fit, alembic_config, known_revisions
-from tests.support.databases import PostgresqlDatabases, SqliteDatabases
+from tests.support.databases import PostgresqlDatabases, SqliteDatabases, settings_of
 from tests.support.environment import environment_of
 from tests.support.waiting import eventually
 from tests.support.world import WEBHOOK_SECRET, World, open_world, plain_wire
@@ -110,11 +110,11 @@ def old_schema_url(
     before = known_revisions()[-2]
     if request.param == "sqlite":
         url = f"sqlite:///{tmp_path / 'old.db'}"
-        command.upgrade(alembic_config(url), before)
+        command.upgrade(alembic_config(settings_of(url)), before)
         yield url
         return
     with postgresql_databases.empty() as url:
-        command.upgrade(alembic_config(url), before)
+        command.upgrade(alembic_config(settings_of(url)), before)
         yield url
 
 
@@ -126,7 +126,7 @@ async def test_new_code_waits_for_its_schema(
         async with serving_code_of(ROOT, world, log=tmp_path / "log", **environment) as broker:
             waiting = await broker.get("/readyz")
             assert (waiting.status_code, waiting.json()["checks"]["schema"]) == (503, Fit.BEHIND.value)
-            await asyncio.to_thread(command.upgrade, alembic_config(old_schema_url), "head")
+            await asyncio.to_thread(command.upgrade, alembic_config(settings_of(old_schema_url)), "head")
             assert (await broker.get("/readyz")).status_code == 200
             # The jobs have begun too: an event that comes now is followed up.
             account_id = await world.link()

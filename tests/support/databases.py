@@ -15,18 +15,30 @@ from uuid import uuid4
 
 import sqlalchemy as sa
 from alembic import command
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from pydantic import SecretStr
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from app.db.engine import engine_url
+from app.db.engine import open_engine
 from app.db.schema_version import alembic_config, schema_compatibility
 from app.db.tables import metadata
+from app.settings import DatabaseSettings
 
 _LOCAL_POSTGRESQL = ("127.0.0.1", 5432)
 
 
 def migrate(url: str) -> None:
     """Bring a database to the newest schema."""
-    command.upgrade(alembic_config(url), "head")
+    command.upgrade(alembic_config(settings_of(url)), "head")
+
+
+def settings_of(url: str, **changes: Any) -> DatabaseSettings:
+    """Return the settings of a database."""
+    return DatabaseSettings(url=SecretStr(url), **changes)
+
+
+def engine_of(url: str, **changes: Any) -> AsyncEngine:
+    """Open an engine of a test's own."""
+    return open_engine(settings_of(url, **changes), statement_timeout_seconds=120)
 
 
 @contextmanager
@@ -61,9 +73,7 @@ def _lets_us_in() -> bool:
         return False
 
     async def connect() -> bool:
-        engine = create_async_engine(
-            engine_url("postgresql://postgres@{}:{}/postgres".format(*_LOCAL_POSTGRESQL)), connect_args={"timeout": 3}
-        )
+        engine = engine_of("postgresql://postgres@{}:{}/postgres".format(*_LOCAL_POSTGRESQL), pool_timeout_seconds=3)
         try:
             async with engine.connect():
                 return True
@@ -89,7 +99,7 @@ def rows_as_text(url: str) -> str:
     """Return everything that a PostgreSQL database holds in our tables."""
 
     async def read() -> str:
-        engine = create_async_engine(engine_url(url))
+        engine = engine_of(url)
         rows: list[str] = []
         async with engine.connect() as connection:
             for table in metadata.sorted_tables:
@@ -156,8 +166,8 @@ class PostgresqlDatabases:
 
     def _run(self, *statements: str, url: str | None = None, name: str = "") -> None:
         async def run() -> None:
-            engine = create_async_engine(engine_url(url or self._server_url), isolation_level="AUTOCOMMIT")
-            async with engine.connect() as connection:
+            engine = engine_of(url or self._server_url)
+            async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
                 for statement in statements:
                     await connection.execute(sa.text(statement), {"name": name} if ":name" in statement else {})
             await engine.dispose()

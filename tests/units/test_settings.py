@@ -16,7 +16,7 @@ ISSUER = {
 GOOD = {
     "BROKER_STACKONE__API_KEY": "v1.eu1.canary-not-a-real-key-0123456789",
     "BROKER_STACKONE__WEBHOOK_SECRETS": '["canary-webhook-secret-0123"]',
-    "BROKER_DATABASE__URL": "postgresql://broker:canary-password@database/broker",
+    "BROKER_DATABASE__URL": "postgresql://broker:canary-password@database/broker?sslmode=disable",
     "BROKER_IDENTITY__ISSUERS": json.dumps([ISSUER]),
     "BROKER_SERVICE_KEYS__PEPPER": "canary-pepper-0123456789",
 }

@@ -1,0 +1,400 @@
+"""What a real PostgreSQL says when it refuses, and what the broker makes of it."""
+
+import asyncio
+import json
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from app.db.database import Database
+from app.db.engine import open_engine
+from app.db.failures import DatabaseUnavailable
+from tests.neighbours.authority import Authority
+from tests.neighbours.postgresql import DATABASE, PASSWORD, ROLE, OwnPostgresql
+from tests.support.databases import settings_of
+from tests.support.environment import environment_of
+from tests.support.waiting import eventually
+from tests.support.world import World, open_world
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.timeout(120),
+    # The driver leaves the sockets of connections that the server cut to the garbage collector.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+# Its deadline is 3 s; the rest is for a busy machine.
+READYZ_SECONDS = 3.5
+IMPATIENT = {"pool_size": 5, "pool_timeout_seconds": 2, "statement_timeout_seconds": 2}
+Trouble = Callable[[OwnPostgresql], AbstractContextManager[None]]
+
+
+def trouble(before: tuple[str, ...], after: tuple[str, ...], *, cut: bool, database: str = "postgres") -> Trouble:
+    """Make trouble by SQL of the superuser, and end it."""
+
+    @contextmanager
+    def made(server: OwnPostgresql) -> Iterator[None]:
+        server.sql(*before, database=database)
+        if cut:
+            server.cut()
+        try:
+            yield
+        finally:
+            server.sql(*after, database=database)
+
+    return made
+
+
+def failing(code: str) -> Trouble:
+    """Have every write to the ledger fail with a code that is hard to bring about here."""
+    function = f"BEGIN RAISE EXCEPTION 'told to' USING ERRCODE = '{code}'; END"
+    return trouble(
+        (
+            f"CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ {function} $$",
+            "CREATE TRIGGER refuse BEFORE INSERT ON connect_sessions FOR EACH ROW EXECUTE FUNCTION refuse()",
+        ),
+        ("DROP TRIGGER refuse ON connect_sessions", "DROP FUNCTION refuse()"),
+        cut=False,
+        database=DATABASE,
+    )
+
+
+@contextmanager
+def missing_database(server: OwnPostgresql) -> Iterator[None]:
+    server.sql(f"ALTER DATABASE {DATABASE} ALLOW_CONNECTIONS false")
+    server.cut()
+    server.sql(f"ALTER DATABASE {DATABASE} RENAME TO elsewhere")
+    try:
+        yield
+    finally:
+        server.sql(
+            f"ALTER DATABASE elsewhere RENAME TO {DATABASE}", f"ALTER DATABASE {DATABASE} ALLOW_CONNECTIONS true"
+        )
+
+
+@contextmanager
+def stopped(server: OwnPostgresql) -> Iterator[None]:
+    server.stop()
+    try:
+        yield
+    finally:
+        server.start()
+
+
+@contextmanager
+def locked_table(server: OwnPostgresql) -> Iterator[None]:
+    command: list[str | Path] = [
+        "psql",
+        "-h",
+        server.directory,
+        "-p",
+        str(server.port),
+        "-U",
+        "admin",
+        "-d",
+        DATABASE,
+        "-qAtX",
+    ]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdin is not None
+        assert holder.stdout is not None
+        holder.stdin.write(b"BEGIN; LOCK TABLE connect_sessions; SELECT 'locked';\n")
+        holder.stdin.flush()
+        assert holder.stdout.readline() == b"locked\n"
+        try:
+            yield
+        finally:
+            holder.stdin.close()
+            holder.wait(10)
+
+
+@contextmanager
+def impatient_lock(server: OwnPostgresql) -> Iterator[None]:
+    patient = trouble(
+        (f"ALTER ROLE {ROLE} SET lock_timeout = '200ms'",), (f"ALTER ROLE {ROLE} RESET lock_timeout",), cut=True
+    )
+    with patient(server), locked_table(server):
+        yield
+    server.cut()
+
+
+@dataclass(frozen=True)
+class Case:
+    """One kind of trouble, and how it shows."""
+
+    make: Trouble
+    cause: str
+    detail: str
+    code: str | None
+    is_ready: bool = False
+    """Whether /readyz cannot know: it writes nothing."""
+
+
+CASES = {
+    "wrong password": Case(
+        trouble((f"ALTER ROLE {ROLE} PASSWORD 'another'",), (f"ALTER ROLE {ROLE} PASSWORD '{PASSWORD}'",), cut=True),
+        "credentials",
+        "the database refuses the broker's credentials",
+        "28P01",
+    ),
+    "locked role": Case(
+        trouble((f"ALTER ROLE {ROLE} NOLOGIN",), (f"ALTER ROLE {ROLE} LOGIN",), cut=True),
+        "credentials",
+        "the database refuses the broker's credentials",
+        "28000",
+    ),
+    "renamed role": Case(
+        trouble((f"ALTER ROLE {ROLE} RENAME TO gone",), (f"ALTER ROLE gone RENAME TO {ROLE}",), cut=True),
+        "credentials",
+        "the database refuses the broker's credentials",
+        "28P01",
+    ),
+    "missing database": Case(
+        missing_database, "missing_database", "the database does not exist on its server", "3D000"
+    ),
+    "read-only": Case(
+        trouble(
+            (f"ALTER ROLE {ROLE} SET default_transaction_read_only = on",),
+            (f"ALTER ROLE {ROLE} RESET default_transaction_read_only",),
+            cut=True,
+        ),
+        "read_only",
+        "the database is read-only",
+        "25006",
+    ),
+    "no permission": Case(
+        trouble(
+            (f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {ROLE}",),
+            (f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {ROLE}",),
+            cut=False,
+            database=DATABASE,
+        ),
+        "permission",
+        "the database denies the broker's role permission",
+        "42501",
+    ),
+    "out of connections": Case(
+        trouble((f"ALTER ROLE {ROLE} CONNECTION LIMIT 0",), (f"ALTER ROLE {ROLE} CONNECTION LIMIT -1",), cut=True),
+        "too_many_connections",
+        "the database has no connections left",
+        "53300",
+    ),
+    "a table is missing": Case(
+        trouble(
+            ("ALTER TABLE connect_sessions RENAME TO elsewhere",),
+            ("ALTER TABLE elsewhere RENAME TO connect_sessions",),
+            cut=False,
+            database=DATABASE,
+        ),
+        "schema",
+        "the database's schema is not current",
+        "42P01",
+        is_ready=True,
+    ),
+    "a lock is held": Case(locked_table, "statement_timeout", "the database is too slow", "57014", is_ready=True),
+    "a lock is held, and the role is told not to wait": Case(
+        impatient_lock, "lock_timeout", "something else holds a lock in the database", "55P03", is_ready=True
+    ),
+    "full disk": Case(failing("53100"), "disk_full", "the database's disk is full", "53100", is_ready=True),
+    "stopped": Case(stopped, "unreachable", "the database cannot be reached", None),
+    "hangs": Case(OwnPostgresql.paused, "unreachable", "the database cannot be reached", None),
+}
+# What a driver says of a server that ends under it depends on the moment.
+BY_CHANCE = {"stopped", "hangs"}
+
+
+@pytest.fixture
+async def world(postgresql: OwnPostgresql) -> AsyncIterator[World]:
+    """Open the broker on it, without loops that would add lines to the log."""
+    async with open_world(postgresql.url(), database=IMPATIENT, sync={"enabled": False}) as opened:
+        yield opened
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
+    said = [record.msg for record in caplog.records if isinstance(record.msg, dict)]
+    return [dict(line) for line in said if line.get("event") == "database_unavailable"]
+
+
+async def mint(world: World) -> Any:
+    return await world.broker.post("/v1/connect-sessions", json={"provider": "bamboohr"}, headers=world.as_user())
+
+
+async def is_well(world: World) -> bool:
+    return (await mint(world)).status_code == 201 and (await world.broker.get("/readyz")).status_code == 200
+
+
+@pytest.mark.parametrize("name", CASES)
+async def test_a_database_that_refuses_is_named_everywhere_and_recovers_by_itself(
+    postgresql: OwnPostgresql, world: World, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    case = CASES[name]
+    assert (await mint(world)).status_code == 201
+    caplog.set_level(logging.INFO)
+    with case.make(postgresql):
+        caplog.clear()
+        answer = await mint(world)
+        lines = warnings_of(caplog)
+        assert answer.status_code == 503, answer.text
+        assert int(answer.headers["retry-after"]) >= 1
+        assert [(line["cause"], line["sqlstate"]) for line in lines] == [(case.cause, case.code)] or name in BY_CHANCE
+        assert len(lines) == 1
+        assert answer.json()["detail"] == case.detail or name in BY_CHANCE
+        began = time.monotonic()
+        ready = await world.broker.get("/readyz")
+        assert time.monotonic() - began < READYZ_SECONDS
+        assert ready.status_code == (200 if case.is_ready else 503), ready.text
+        assert ready.json()["checks"]["database"] == ("ok" if case.is_ready else case.detail) or name in BY_CHANCE
+        assert not [record for record in caplog.records if record.levelno >= logging.ERROR or record.exc_info]
+        assert PASSWORD not in answer.text + ready.text + caplog.text
+        assert world.runtime.metrics.registry.get_sample_value(
+            "broker_database_failures_total", {"cause": lines[0]["cause"]}
+        )
+    await eventually(lambda: is_well(world), within=20)
+
+
+async def broker(url: str, world: World, *arguments: str, **environment: str) -> tuple[int, str]:
+    """Run a command; return its status and all that it said."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "app",
+        *arguments,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env=environment_of(world) | {"BROKER_DATABASE__URL": url} | environment,
+    )
+    out, _ = await process.communicate()
+    return process.returncode or 0, out.decode()
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("wrong password", "check the user and password"),
+        ("missing database", "create it"),
+        ("read-only", "name the primary"),
+        ("no permission", "GRANT the role"),
+        ("out of connections", "raise max_connections"),
+        ("stopped", "check that it is up"),
+    ],
+)
+async def test_commands_say_cause_and_remedy_in_one_sentence(
+    postgresql: OwnPostgresql, world: World, name: str, remedy: str
+) -> None:
+    case = CASES[name]
+    with case.make(postgresql):
+        for arguments in (("accounts", "list", "--owner", "org_acme"), ("migrate",), ("doctor", "--json")):
+            status, said = await broker(postgresql.url(), world, *arguments)
+            # Nothing there needs to be written: reading works, and there is nothing to migrate.
+            if name == "read-only" and arguments[0] != "doctor":
+                assert status == 0, said
+                continue
+            assert status == 1, (arguments, said)
+            assert "Traceback" not in said
+            assert PASSWORD not in said
+            if arguments[0] == "doctor":
+                [found] = [each for each in json.loads(said)["findings"] if each["subject"] == "database"]
+                assert (found["state"], found["detail"]) == ("broken", case.detail)
+                assert remedy in found["remedy"]
+            else:
+                assert len(said.strip().splitlines()) == 1, said
+                assert case.detail in said
+                assert remedy.lower() in said.lower()
+
+
+async def test_a_changed_password_is_read_from_the_secrets_folder(
+    postgresql: OwnPostgresql, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "BROKER_DATABASE__URL").write_text(f"{postgresql.url()}\n")
+    monkeypatch.setenv("BROKER_SECRETS_DIR", str(tmp_path))
+    async with open_world(postgresql.url(), database=IMPATIENT, sync={"enabled": False}) as world:
+        change = trouble(
+            (f"ALTER ROLE {ROLE} PASSWORD 'rotated'",), (f"ALTER ROLE {ROLE} PASSWORD '{PASSWORD}'",), cut=True
+        )
+        with change(postgresql):
+            assert (await mint(world)).status_code == 503
+            (tmp_path / "BROKER_DATABASE__URL").write_text(f"{postgresql.url(password='rotated')}\n")
+            assert (await mint(world)).status_code == 201
+            postgresql.cut()
+            assert (await mint(world)).status_code == 201, "the new one is kept"
+
+
+@pytest.mark.parametrize(
+    ("words", "host", "failure"),
+    [
+        ({"sslmode": "disable"}, "127.0.0.1", None),
+        ({"sslmode": "allow"}, "127.0.0.1", None),
+        ({"sslmode": "prefer"}, "127.0.0.1", None),
+        ({"sslmode": "require"}, "127.0.0.1", None),
+        ({"sslmode": "verify-ca", "sslrootcert": "{ca}"}, "127.0.0.1", None),
+        ({"sslmode": "verify-full", "sslrootcert": "{ca}"}, "localhost", None),
+        ({"sslmode": "verify-full", "sslrootcert": "{ca}"}, "127.0.0.1", "the database's certificate is not accepted"),
+        ({"sslmode": "verify-full"}, "localhost", "the database's certificate is not accepted"),
+        ({"sslmode": "verify-ca"}, "localhost", "the database's certificate is not accepted"),
+        ({"sslmode": "require", "sslrootcert": "{other}"}, "localhost", "the database's certificate is not accepted"),
+        (
+            {"channel_binding": "prefer", "connect_timeout": "3", "application_name": "x", "options": "-c geqo=off"},
+            "127.0.0.1",
+            None,
+        ),
+    ],
+)
+async def test_every_sslmode_does_what_it_says(
+    postgresql: OwnPostgresql, words: dict[str, str], host: str, failure: str | None
+) -> None:
+    other = Authority(postgresql.directory, "other")
+    filled = {name: value.format(ca=postgresql.authority.file, other=other.file) for name, value in words.items()}
+    found = await connection_facts(postgresql.url(host=host, words=filled))
+    if failure is not None:
+        assert found == failure
+        return
+    assert isinstance(found, dict)
+    expected = {"disable": False, "allow": False}.get(words.get("sslmode", "prefer"), True)
+    assert found["ssl"] is expected
+    if "options" in words:
+        assert (found["geqo"], found["name"]) == ("off", "x")
+    assert found["timeout"] == "10s"
+
+
+async def test_a_client_certificate_is_a_credential(postgresql: OwnPostgresql) -> None:
+    postgresql.sql("GRANT CONNECT ON DATABASE broker TO certified")
+    certificate, key = postgresql.authority.issue("certified")
+    words = {"sslmode": "require", "sslcert": str(certificate), "sslkey": str(key)}
+    found = await connection_facts(postgresql.url(user="certified", password="", words=words))
+    assert isinstance(found, dict), found
+    refused = await connection_facts(postgresql.url(user="certified", password="", words={"sslmode": "require"}))
+    assert refused == "the database refuses the broker's credentials"
+
+
+async def test_of_several_hosts_the_one_that_takes_writes_is_used(postgresql: OwnPostgresql) -> None:
+    dead = "127.0.0.1:1"
+    url = postgresql.url(words={"sslmode": "disable", "target_session_attrs": "read-write"}).replace("@", f"@{dead},")
+    assert isinstance(await connection_facts(url), dict)
+    with CASES["read-only"].make(postgresql):
+        refused = await connection_facts(postgresql.url(words={"target_session_attrs": "read-write"}))
+    assert refused == "the database is read-only"
+
+
+async def connection_facts(url: str) -> dict[str, Any] | str:
+    """Connect as the broker does; return what the server knows of the connection, or how it failed."""
+    database = Database(open_engine(settings_of(url)))
+    query = sa.text(
+        "SELECT ssl, current_setting('application_name') AS name, current_setting('geqo') AS geqo,"
+        " current_setting('statement_timeout') AS timeout FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+    )
+    try:
+        async with database.reading() as connection:
+            return dict((await connection.execute(query)).mappings().one())
+    except DatabaseUnavailable as error:
+        return error.failure.detail
+    finally:
+        await database.close()
