@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 NODE_MINIMUM := 20.19
 
-.PHONY: help setup demo page test mutants check docs migration format lock bench clean
+.PHONY: help setup demo page test test-outside mutants check docs migration format lock bench clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -41,7 +41,8 @@ page:
 			|| echo "the demo page could not be built; everything else works" >&2; \
 	fi
 
-test: setup page  ## Run every test, on SQLite and PostgreSQL; ARGS='tests/requests -k webhook' for less
+# One part of the tests (ARGS) needs no page; the browser's tests build it themselves.
+test: setup $(if $(ARGS),,page)  ## Run every test that needs nothing but this repository; ARGS='tests/requests -k webhook' for less
 ifdef ARGS
 	@$(BIN)/python -m pytest $(ARGS)
 else
@@ -50,13 +51,16 @@ else
 	@$(BIN)/python -m pytest tests/browser --numprocesses=auto --maxprocesses=4 --dist=worksteal
 endif
 
+test-outside: setup  ## Run the tests beside programs and packages of others (PostgreSQL, nginx, npm); they say what is missing
+	@$(BIN)/python -m pytest tests/neighbours tests/outside $(ARGS)
+
 mutants: setup  ## Break identity and connect sessions in every small way, and see what no test notices; docs/mutation.md
 	@$(BIN)/mutmut run $(ARGS)
 	@$(BIN)/mutmut results
 
 # Everything is looked at, whatever fails, and each failure comes with what fixes it.
 check: setup  ## Lint, types, import contracts, migrations, docs: all that is wrong at once, and what fixes it
-	@failed=""; \
+	@failed=""; SECONDS=0; \
 	look() { what="$$1"; fix="$$2"; shift 2; "$$@" || failed="$$failed\n  $$what: $$fix"; }; \
 	look "format" "make format" $(BIN)/ruff format --check .; \
 	look "lint" "make format fixes some; the rest is listed above" $(BIN)/ruff check .; \
@@ -66,6 +70,7 @@ check: setup  ## Lint, types, import contracts, migrations, docs: all that is wr
 	look "budgets" "a warm request costs more than tests/budgets/limits.py allows: take the trip out again" $(BIN)/python -m pytest -q tests/budgets; \
 	if [ -d demo/node_modules ]; then look "page" "make docs, where the types are old; else listed above" npm --prefix demo run --silent check; \
 	else echo "no demo/node_modules: the page's TypeScript is not checked (make page installs it)"; fi; \
+	echo "checked in $$SECONDS s"; \
 	if [ -n "$$failed" ]; then printf "\nto fix:$$failed\n" >&2; exit 1; fi
 
 docs: setup  ## Write what comes from the code: pages of docs/, openapi.json, and (with Node) the page's types
@@ -98,4 +103,4 @@ bench: setup  ## Measure the broker beside its contenders and write docs/perform
 	@$(BIN)/python -m bench $(ARGS)
 
 clean:  ## Remove everything that the other targets made
-	@rm -rf $(VENV) .demo demo/node_modules demo/dist bench/contenders/express/node_modules test-results mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf $(VENV) .venv-3.13 .demo demo/node_modules demo/dist bench/contenders/express/node_modules test-results mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,12 +1,48 @@
-"""Fixtures that every test may ask for."""
+"""Fixtures that every test may ask for, and what makes a run of them repeatable.
 
+Nothing random decides whether a test passes: Hypothesis plays the same examples each time, and Python's own chance
+begins at the same place in each test. BROKER_TEST_CHANCE=free gives both their freedom back, for long runs.
+"""
+
+import os
+import random
 from collections.abc import AsyncIterator, Iterator
+from typing import Literal
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from app.logs import configure_logs
-from tests.support.databases import PostgresqlDatabases, SqliteDatabases, postgresql_server
+from tests.support.databases import PostgresqlDatabases, SqliteDatabases, fresh_database, postgresql_server
 from tests.support.world import World, open_world
+
+_IS_REPEATABLE = os.environ.get("BROKER_TEST_CHANCE", "fixed") != "free"
+_SEED = 8
+
+# How long an example takes depends on what else the machine does, so it fails nothing.
+settings.register_profile(
+    "fixed", derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
+)
+settings.register_profile("free", deadline=None, suppress_health_check=list(HealthCheck))
+# Before the modules with tests are imported: their own settings are laid over the profile that is loaded then.
+settings.load_profile("fixed" if _IS_REPEATABLE else "free")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test whose SQL differs between the databases on both of them, and any other on SQLite."""
+    for url in {"database_url", "attacked_url"} & set(metafunc.fixturenames):
+        if metafunc.definition.get_closest_marker("both_databases"):
+            metafunc.parametrize(url, ["sqlite", "postgresql"], indirect=True, scope=_SCOPES[url])
+
+
+_SCOPES: dict[str, Literal["function", "module"]] = {"database_url": "function", "attacked_url": "module"}
+
+
+@pytest.fixture(autouse=True)
+def _same_chance() -> None:
+    """Begin every test with the same random numbers."""
+    if _IS_REPEATABLE:
+        random.seed(_SEED)
 
 
 @pytest.fixture(scope="session")
@@ -42,13 +78,10 @@ def sqlite_databases(tmp_path_factory: pytest.TempPathFactory) -> SqliteDatabase
     return SqliteDatabases(tmp_path_factory.mktemp("sqlite"))
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture
 def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Make a fresh database with the newest schema; every test that asks runs on both kinds."""
-    databases: SqliteDatabases | PostgresqlDatabases = request.getfixturevalue(f"{request.param}_databases")
-    url = databases.create()
-    yield url
-    databases.give_back(url)
+    """Make a fresh database with the newest schema: of SQLite, or of both kinds for a test marked `both_databases`."""
+    yield from fresh_database(request)
 
 
 @pytest.fixture

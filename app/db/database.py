@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from app.db.engine import READING, WRITING
+from app.db.engine import READING, WRITING, close_engine
 from app.db.failures import Cause, DatabaseUnavailable, Failure, failure_of
 from app.db.liveness import Liveness
 from app.metrics import Metrics
@@ -125,5 +125,5 @@ class Database:
         return failure
 
     async def close(self) -> None:
-        """Give back every connection."""
-        await self.engine.dispose()
+        """Close every connection, and wait until that has happened."""
+        await close_engine(self.engine)

@@ -7,6 +7,7 @@ transaction pooler   BEGIN                       BEGIN, its limits
 """
 
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -15,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from app.db.connector import POOLED_DRIVER, Connector
+from app.db.sqlite import SqliteConnections
 from app.settings import DatabaseSettings
 from app.settings.database_url import Pooler, SqliteUrl
 
@@ -22,6 +24,8 @@ from app.settings.database_url import Pooler, SqliteUrl
 READING: Final = "broker_reading"
 _WRITES: Final = "broker_writes"
 WRITING: Final = {_WRITES: True}
+
+_sqlite_connections: WeakKeyDictionary[sa.Engine, SqliteConnections] = WeakKeyDictionary()
 
 
 def open_engine(settings: DatabaseSettings, *, statement_timeout_seconds: float | None = None) -> AsyncEngine:
@@ -52,6 +56,13 @@ def open_engine(settings: DatabaseSettings, *, statement_timeout_seconds: float 
     return engine
 
 
+async def close_engine(engine: AsyncEngine) -> None:
+    """Close every connection of an engine made by `open_engine`, and wait until that has happened."""
+    await engine.dispose()
+    if engine.sync_engine in _sqlite_connections:
+        await _sqlite_connections[engine.sync_engine].close()
+
+
 def _limit_each_transaction(engine: AsyncEngine, timeout: float) -> None:
     limit = f"'{int(timeout * 1000)}', true"
     statement = (
@@ -68,16 +79,18 @@ def _limit_each_transaction(engine: AsyncEngine, timeout: float) -> None:
 def _sqlite_engine(settings: DatabaseSettings, target: SqliteUrl, timeout: float) -> AsyncEngine:
     # One connection: SQLite has one writer anyway, it is faster so, and it keeps clear of the WAL-reset
     # corruption that needs two connections (sqlite.org/wal.html#walresetbug).
+    connections = SqliteConnections()
     engine = create_async_engine(
         URL.create("sqlite+aiosqlite", database=target.path),
         poolclass=AsyncAdaptedQueuePool,
         pool_size=1,
         max_overflow=0,
         pool_timeout=settings.pool_timeout_seconds,
-        connect_args={"timeout": timeout},
+        connect_args={"timeout": timeout, "async_creator_fn": connections.open},
         execution_options={READING: {}},
         hide_parameters=True,
     )
+    _sqlite_connections[engine.sync_engine] = connections
 
     @event.listens_for(engine.sync_engine, "connect")
     def _configure(connection: Any, _record: object) -> None:

@@ -5,17 +5,14 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from tests.attacks.opened import open_attacked
-from tests.support.databases import PostgresqlDatabases, SqliteDatabases
+from tests.support.databases import fresh_database
 from tests.support.world import World
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+@pytest.fixture(scope="module")
 def attacked_url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Make a database for a module; every test that asks runs on both kinds."""
-    databases: SqliteDatabases | PostgresqlDatabases = request.getfixturevalue(f"{request.param}_databases")
-    url = databases.create()
-    yield url
-    databases.give_back(url)
+    """Make a database for a module: of SQLite, or of both kinds for a module marked `both_databases`."""
+    yield from fresh_database(request)
 
 
 @pytest.fixture(scope="module")

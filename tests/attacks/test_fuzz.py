@@ -1,7 +1,8 @@
 """Schemathesis over the broker's own OpenAPI document: data that fits it, data that does not, and any credential.
 
 Nothing may be a server error, and every answer must be one that the document announces, of the shape that it announces.
-BROKER_FUZZ_CASES is the number of requests for the whole document; a short run by default, thousands before a release.
+BROKER_FUZZ_CASES is the number of requests for the whole document; a short run by default, thousands before a release,
+which are other ones each time with BROKER_TEST_CHANCE=free.
 BROKER_FUZZ_REPORT names a file to which the statuses of all answers are written, one JSON line for each test.
 """
 
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 import requests
 import schemathesis
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import (
@@ -31,7 +32,7 @@ from tests.attacks.opened import open_attacked
 from tests.attacks.places import Operation, document, operations
 from tests.support.world import WEBHOOK_SECRET, World
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases, pytest.mark.timeout(3600)]
 
 CASES = int(os.environ.get("BROKER_FUZZ_CASES", "500"))
 _DATABASES = 2
@@ -118,7 +119,7 @@ events = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=max(50, CASES // 10), suppress_health_check=list(HealthCheck), deadline=None, database=None)
+@settings(max_examples=max(50, CASES // 10))
 @given(
     body=events.map(json.dumps).map(str.encode) | json_values.map(json.dumps).map(str.encode) | st.binary(max_size=200)
 )
@@ -140,13 +141,7 @@ def _ask_all(target: Target, operation: Operation, mode: GenerationMode, cases: 
 
     with requests.Session() as session:
 
-        @settings(
-            max_examples=cases,
-            deadline=None,
-            database=None,
-            phases=[Phase.generate],
-            suppress_health_check=list(HealthCheck),
-        )
+        @settings(max_examples=cases, phases=[Phase.generate])
         @given(case=asked, credential=st.sampled_from(_CREDENTIALS))
         def ask(case: schemathesis.Case[Any], credential: str) -> None:
             _do_not_wait(case.query)

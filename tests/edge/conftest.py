@@ -17,7 +17,6 @@ from app.http.server import server_config
 from app.main import create_app
 from app.runtime import Externals
 from app.settings import Settings
-from tests.support.databases import SqliteDatabases
 from tests.support.tokens import Issuer, StoppedClock
 from tests.support.world import settings_for
 
@@ -148,16 +147,8 @@ async def open_edge(database_url: str, **sections: Any) -> AsyncIterator[Edge]:
 
 
 @pytest.fixture
-def sqlite_url(sqlite_databases: SqliteDatabases) -> Iterator[str]:
-    """Make a database for tests to which its kind makes no difference."""
-    url = sqlite_databases.create()
-    yield url
-    sqlite_databases.give_back(url)
-
-
-@pytest.fixture
-async def edge(sqlite_url: str) -> AsyncIterator[Edge]:
+async def edge(database_url: str) -> AsyncIterator[Edge]:
     """Serve a broker with short deadlines."""
     limits = {"header_timeout_seconds": 0.6, "body_timeout_seconds": 0.6, "keep_alive_seconds": 1}
-    async with open_edge(sqlite_url, http={**limits, "shutdown_seconds": 1}) as opened:
+    async with open_edge(database_url, http={**limits, "shutdown_seconds": 1}) as opened:
         yield opened

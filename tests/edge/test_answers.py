@@ -83,11 +83,11 @@ async def test_an_unexpected_failure_has_them_too_and_says_nothing(edge: Edge) -
 
 
 @pytest.mark.parametrize("path", ["/docs", "/openapi.json", "/redoc", "/docs/oauth2-redirect"])
-async def test_documentation_is_off_unless_asked_for(sqlite_url: str, path: str) -> None:
+async def test_documentation_is_off_unless_asked_for(database_url: str, path: str) -> None:
     # Development shows it always; what decides in production is this setting.
-    async with open_edge(sqlite_url, environment="production", metrics={"port": None}) as edge:
+    async with open_edge(database_url, environment="production", metrics={"port": None}) as edge:
         assert (await ask(edge, "GET", path)).status_code == 404
-    async with open_edge(sqlite_url, environment="production", http={"docs": True}) as edge:
+    async with open_edge(database_url, environment="production", http={"docs": True}) as edge:
         expected = 200 if path in {"/docs", "/openapi.json"} else 404
         assert (await ask(edge, "GET", path, signed=False)).status_code == expected
 

@@ -26,14 +26,14 @@ async def refused(edge: Edge, times: int, *forwarded: str) -> list[int]:
 
 
 @pytest.mark.parametrize("http", [{}, {"trusted_proxies": ["192.0.2.0/24"]}])
-async def test_a_spoofed_header_from_an_untrusted_peer_changes_nothing(sqlite_url: str, http: dict[str, Any]) -> None:
-    async with open_edge(sqlite_url, limits=LIMITS, http=http) as edge:
+async def test_a_spoofed_header_from_an_untrusted_peer_changes_nothing(database_url: str, http: dict[str, Any]) -> None:
+    async with open_edge(database_url, limits=LIMITS, http=http) as edge:
         spoofed = [f"198.51.100.{number}" for number in range(9)]
         assert await refused(edge, 6, *spoofed) == [401, 401, 401, 429, 429, 429]
 
 
-async def test_every_header_that_proxies_use_is_ignored_from_an_untrusted_peer(sqlite_url: str) -> None:
-    async with open_edge(sqlite_url, limits=LIMITS) as edge:
+async def test_every_header_that_proxies_use_is_ignored_from_an_untrusted_peer(database_url: str) -> None:
+    async with open_edge(database_url, limits=LIMITS) as edge:
         assert await refused(edge, 3) == [401] * 3
         async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{edge.port}") as client:
             for name in ("x-forwarded-for", "forwarded", "x-real-ip", "true-client-ip", "cf-connecting-ip"):
@@ -43,22 +43,22 @@ async def test_every_header_that_proxies_use_is_ignored_from_an_untrusted_peer(s
 
 
 @pytest.mark.parametrize("proxies", [["127.0.0.1"], ["127.0.0.0/8"], ["127.0.0.9/8"]])
-async def test_a_trusted_proxy_tells_for_whom_it_asks(sqlite_url: str, proxies: list[str]) -> None:
-    async with open_edge(sqlite_url, limits=LIMITS, http={"trusted_proxies": proxies}) as edge:
+async def test_a_trusted_proxy_tells_for_whom_it_asks(database_url: str, proxies: list[str]) -> None:
+    async with open_edge(database_url, limits=LIMITS, http={"trusted_proxies": proxies}) as edge:
         assert await refused(edge, 4, "198.51.100.7") == [401, 401, 401, 429]
         assert await refused(edge, 1, "198.51.100.8") == [401]
         # What the client itself put in front of the list is no more than its word.
         assert await refused(edge, 2, "203.0.113.1, 198.51.100.7", "203.0.113.2, 198.51.100.7") == [429, 429]
 
 
-async def test_an_ipv6_customer_is_one_address_whatever_host_part_it_picks(sqlite_url: str) -> None:
-    async with open_edge(sqlite_url, limits=LIMITS, http={"trusted_proxies": ["127.0.0.1"]}) as edge:
+async def test_an_ipv6_customer_is_one_address_whatever_host_part_it_picks(database_url: str) -> None:
+    async with open_edge(database_url, limits=LIMITS, http={"trusted_proxies": ["127.0.0.1"]}) as edge:
         hosts = [f"[2001:db8:1:2::{number:x}]" for number in range(1, 9)]
         assert await refused(edge, 5, *hosts) == [401, 401, 401, 429, 429]
         assert await refused(edge, 1, "[2001:db8:1:3::1]") == [401]
         assert await refused(edge, 4, "::ffff:198.51.100.9", "198.51.100.9") == [401, 401, 401, 429]
 
 
-async def test_an_address_that_is_none_is_counted_like_any_other(sqlite_url: str) -> None:
-    async with open_edge(sqlite_url, limits=LIMITS, http={"trusted_proxies": ["127.0.0.1"]}) as edge:
+async def test_an_address_that_is_none_is_counted_like_any_other(database_url: str) -> None:
+    async with open_edge(database_url, limits=LIMITS, http={"trusted_proxies": ["127.0.0.1"]}) as edge:
         assert await refused(edge, 5, "x" * 5000) == [401, 401, 401, 429, 429]

@@ -81,8 +81,8 @@ async def test_line_breaks_do_not_keep_a_connection_alive(edge: Edge) -> None:
         assert statuses(await reading) == []
 
 
-async def test_a_head_may_be_as_large_as_the_limit_and_no_larger(sqlite_url: str) -> None:
-    async with open_edge(sqlite_url, http={"max_header_bytes": 4096}) as edge:
+async def test_a_head_may_be_as_large_as_the_limit_and_no_larger(database_url: str) -> None:
+    async with open_edge(database_url, http={"max_header_bytes": 4096}) as edge:
         rest = len(LIVE_AND_CLOSE) + len(b"X: \r\n")
         for size, expected in ((4096, 200), (4097, 431), (9000, 431)):
             head = LIVE_AND_CLOSE[:-2] + b"X: " + b"x" * (size - rest) + b"\r\n\r\n"
@@ -188,8 +188,8 @@ async def test_no_timer_and_no_connection_is_left_behind(edge: Edge) -> None:
     await eventually(all_freed, within=3)
 
 
-async def test_too_many_connections_are_shed_with_a_time_to_come_back(sqlite_url: str) -> None:
-    async with open_edge(sqlite_url, http={"max_connections": 2}) as edge, edge.connected(), edge.connected():
+async def test_too_many_connections_are_shed_with_a_time_to_come_back(database_url: str) -> None:
+    async with open_edge(database_url, http={"max_connections": 2}) as edge, edge.connected(), edge.connected():
 
         async def both_there() -> bool:
             return edge.connections == 2

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.world import World
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
 
 BAD = {"nul": "a\x00b", "surrogate": "a\ud800b", "low surrogate": "\udc00", "control": "a\x1bb", "delete": "a\x7fb"}
 SESSION = ["provider", "account_id", "label", "connector_profile_id"]

@@ -14,7 +14,7 @@ from app.sync.refresh import refresh_due
 from tests.support.wires import Gate
 from tests.support.world import World, open_world
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
 
 
 class MovedClock:

@@ -14,7 +14,7 @@ from app.push import outbox
 from app.push.tables import push_deliveries, push_destinations
 from app.settings import DatabaseSettings
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

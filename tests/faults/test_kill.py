@@ -13,7 +13,7 @@ import pytest
 from tests.faults.graveyard import Graveyard, open_graveyard, token
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases, pytest.mark.timeout(3600)]
 
 _STRIDE = int(os.environ.get("BROKER_KILL_STRIDE", "41"))
 # The small profile looks at the first awaits only, where each death costs two starts of a process.

@@ -13,7 +13,7 @@ from tests.support.waiting import eventually
 from tests.support.wires import Gate
 from tests.support.world import World, open_world
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
 
 
 async def events(world: World, account_id: str) -> list[str]:

@@ -64,6 +64,10 @@ class Watched(httpx2.AsyncBaseTransport):
         finally:
             self.busy[path] -= 1
 
+    async def aclose(self) -> None:
+        """Close the wire: they stop together."""
+        await self.wire.aclose()
+
 
 async def replicas(world: World, watched: Watched, stack: AsyncExitStack) -> list[Runtime]:
     """Open four replicas with pools and clocks of their own."""
@@ -126,7 +130,7 @@ async def test_four_replicas_and_eight_writers(postgresql_url: str) -> None:  # 
                     else:
                         world.project.accounts.change(account_id, {"label": f"{number}-{time.monotonic_ns()}"})
                         event = AccountEvent(event="account.updated", account_id=account_id)
-                        digest = random.randbytes(32)  # noqa: S311  no secret
+                        digest = chance.randbytes(32)
                         await record_hint(runtime, Delivery(digest, 0, event))
                 except AppError as error:
                     failures += error.status == 503

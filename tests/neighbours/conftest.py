@@ -1,5 +1,6 @@
-"""Servers that the tests of this folder may ask for."""
+"""Servers of others that the tests of this folder may ask for; the tests install none."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -8,6 +9,21 @@ from pathlib import Path
 import pytest
 
 from tests.neighbours.postgresql import OwnPostgresql
+
+# What Debian and Ubuntu call the packages.
+_PACKAGES = {"nginx": "nginx-light", "haproxy": "haproxy", "pgbouncer": "pgbouncer"}
+
+
+def program(name: str) -> str:
+    """Return the path of a program; skip the test if it is missing, and fail it in CI, where all must be there."""
+    # Servers stand where an ordinary user's path may not lead.
+    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    if found is None:
+        missing = f"{name} is missing; on Debian and Ubuntu: apt-get install {_PACKAGES[name]}"
+        if os.environ.get("CI"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    return found
 
 
 @pytest.fixture
@@ -30,3 +46,9 @@ def postgresql() -> Iterator[OwnPostgresql]:
     yield server
     server.stop()
     shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def nginx() -> str:
+    """Return the path of nginx."""
+    return program("nginx")

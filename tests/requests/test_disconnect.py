@@ -13,7 +13,7 @@ from app.linked_accounts.tables import account_events, linked_accounts
 from tests.support.waiting import eventually
 from tests.support.world import World, open_world
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
 
 QUIET = {"enabled": False}
 

@@ -16,7 +16,7 @@ from app.identity.caller import Scope
 from tests.support.waiting import eventually
 from tests.support.world import World, open_world
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
 
 BAMBOOHR = {
     "integration_id": "bamboohr_profile",

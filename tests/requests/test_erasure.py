@@ -13,7 +13,7 @@ from sandbox.stackone.accounts import LinkOrder
 from tests.support.waiting import eventually
 from tests.support.world import World, open_world
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
 
 
 async def everything(world: World) -> str:

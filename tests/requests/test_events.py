@@ -13,7 +13,7 @@ from app.stackone.models import Account
 from tests.support.waiting import eventually
 from tests.support.world import World
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
 
 
 async def read(world: World, key: str | None = None, **query: Any) -> Any:

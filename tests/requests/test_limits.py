@@ -121,6 +121,7 @@ async def test_a_key_guesser_costs_no_database_read_once_over_the_limit(database
         assert reads == 0
 
 
+@pytest.mark.both_databases
 async def test_the_sessions_an_owner_has_open_at_once_are_counted_exactly(database_url: str) -> None:
     async with open_world(database_url, limits={"live_sessions_per_owner": 6}) as world:
 
@@ -153,6 +154,7 @@ async def test_limits_go_on_when_redis_goes_away(database_url: str, tmp_path: Pa
             assert await statuses(10, minting(world, "alice")) == {201: 4, 429: 6}
 
 
+@pytest.mark.both_databases
 async def test_a_spent_budget_is_a_503_with_a_time_to_come_back_and_nothing_is_sent(database_url: str) -> None:
     async with open_world(
         database_url, stackone={"requests_per_minute": 10, **PATIENT}, sync={"enabled": False}
@@ -167,6 +169,7 @@ async def test_a_spent_budget_is_a_503_with_a_time_to_come_back_and_nothing_is_s
             assert Counter(found.scalars()) == {Status.PENDING: 10, Status.FAILED: 16}
 
 
+@pytest.mark.both_databases
 async def test_a_sweep_that_waits_leaves_room_for_minting(database_url: str) -> None:
     async with open_world(
         database_url, stackone={"requests_per_minute": 20, **PATIENT}, sync={"enabled": False}

@@ -8,7 +8,7 @@ from app.identity.caller import Scope
 from tests.requests.test_minting import listed, without_request_id
 from tests.support.world import World
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
 
 
 @pytest.mark.parametrize("account_id", ["47187425466113776871", "q7Zt0bLm2VxKc9RfYh4Sa"])

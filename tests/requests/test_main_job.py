@@ -5,7 +5,7 @@ import pytest
 from tests.support.waiting import eventually
 from tests.support.world import World
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
 
 
 async def test_a_users_token_is_for_the_owner_in_the_claims(world: World) -> None:

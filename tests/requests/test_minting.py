@@ -145,6 +145,7 @@ async def test_an_auth_link_has_its_own_lifetime_and_no_token(world: World) -> N
     assert sent["body"]["expires_in"] == 432_000
 
 
+@pytest.mark.both_databases
 async def test_an_existing_account_is_offered_for_editing_instead_of_a_second_one(world: World) -> None:
     account_id = await world.link("alice", "bamboohr")
     await listed(world, account_id)
@@ -191,6 +192,7 @@ async def test_an_account_that_moved_to_another_owner_upstream_opens_no_edit_ses
     assert answer.status_code == 404
 
 
+@pytest.mark.both_databases
 async def test_the_ledger_says_who_and_until_when_but_never_the_token(world: World) -> None:
     answer = await world.broker.post("/v1/connect-sessions", headers=world.as_user("alice"))
     [session] = await stored_sessions(world)
@@ -204,6 +206,7 @@ async def test_the_ledger_says_who_and_until_when_but_never_the_token(world: Wor
     assert answer.json()["token"] not in repr(session)
 
 
+@pytest.mark.both_databases
 async def test_a_session_is_in_the_ledger_before_stackone_is_called(world: World) -> None:
     await world.switch(
         "POST", "/faults", {"method": "POST", "path": "/connect_sessions", "times": 9, "status": 400, "body": {}}

@@ -29,7 +29,7 @@ from tests.support.certificates import self_signed
 from tests.support.waiting import eventually
 from tests.support.world import World, open_world
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
 
 SECRET = "whsec_ZGVtby1jYW5hcnktcHVzaC1zZWNyZXQtMDAwMDAwMDA="
 

@@ -14,7 +14,7 @@ from tests.support.databases import stored_rows
 from tests.support.waiting import eventually
 from tests.support.world import World, open_world
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
 
 QUIET = {"enabled": False}
 

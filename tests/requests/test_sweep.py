@@ -25,7 +25,7 @@ from tests.support.waiting import eventually
 from tests.support.wires import Meddled, Send
 from tests.support.world import API_KEY, World, open_world
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
 
 QUIET: dict[str, Any] = {"enabled": False, "sweep_page_size": 4, "sweep_interval_seconds": 0}
 FAST = {"requests_per_minute": 100_000, "timeout_seconds": 1, "total_timeout_seconds": 1, "max_attempts": 1}

@@ -95,6 +95,7 @@ async def test_a_second_secret_counts_while_it_is_configured(database_url: str) 
         assert (await post(world, body, node_signature(body, secret=SECOND_SECRET))).status_code == 401
 
 
+@pytest.mark.both_databases
 @pytest.mark.parametrize("name", ["account.created", "account.updated", "account.deleted", "account.from_the_future"])
 async def test_every_account_event_is_written_down_once(world: World, name: str) -> None:
     body = event(event=name)
@@ -129,6 +130,7 @@ async def test_a_genuine_delivery_that_is_no_event_is_not_acknowledged(world: Wo
     assert answer.headers["content-type"] == "application/problem+json"
 
 
+@pytest.mark.both_databases
 async def test_an_event_carries_no_state_into_the_store(world: World) -> None:
     """The signed payload says Bob's owner; StackOne, asked, says Alice's."""
     await world.switch("POST", "/webhooks", {"mode": "drop"})
@@ -144,6 +146,7 @@ async def test_an_event_carries_no_state_into_the_store(world: World) -> None:
     assert (account["owner_id"], account["provider"]) == ("org_acme", "bamboohr")
 
 
+@pytest.mark.both_databases
 async def test_an_account_that_only_an_event_spoke_of_is_shown_to_nobody(world: World) -> None:
     body = event("q7Zt0bLm2VxKc9RfYh4Sa")
     await post(world, body, node_signature(body))
@@ -158,6 +161,7 @@ async def test_an_account_that_only_an_event_spoke_of_is_shown_to_nobody(world: 
     await eventually(buried)
 
 
+@pytest.mark.both_databases
 async def test_numeric_and_owner_less_events_find_their_account(world: World) -> None:
     await world.switch("POST", "/webhooks", {"mode": "drop"})
     await world.link("alice", id="47187425466113776871")
@@ -171,6 +175,7 @@ async def test_numeric_and_owner_less_events_find_their_account(world: World) ->
     await eventually(shown)
 
 
+@pytest.mark.both_databases
 async def test_ten_events_of_one_account_cost_few_reads(world: World) -> None:
     await world.switch("POST", "/webhooks", {"mode": "drop"})
     account_id = await world.link("alice")

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+import pytest
 import sqlalchemy as sa
 from alembic import command
 from pydantic import SecretStr
@@ -197,3 +198,12 @@ class SqliteDatabases:
         file = Path(url.removeprefix("sqlite:///"))
         for path in file.parent.glob(f"{file.name}*"):
             path.unlink()
+
+
+def fresh_database(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Yield the URL of an empty database of the kind that a fixture is asked for, SQLite unless told otherwise."""
+    kind = getattr(request, "param", "sqlite")
+    databases: SqliteDatabases | PostgresqlDatabases = request.getfixturevalue(f"{kind}_databases")
+    url = databases.create()
+    yield url
+    databases.give_back(url)

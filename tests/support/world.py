@@ -5,6 +5,7 @@ its calls to StackOne go through a transport that fails the test if a transactio
 """
 
 import copy
+import random
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -199,6 +200,7 @@ async def open_world(
     real_wire = NoTransactionTransport(verify=False)
     externals = Externals(
         clock=clock or SystemClock(),
+        jitter=random.Random(8),  # noqa: S311  no secret
         stackone_transport=stackone_wire(real_wire) if stackone_wire else real_wire,
         identity_transport=plain_wire(),
     )

@@ -15,7 +15,7 @@ from app.linked_accounts.store import append_changes, get_for_any_owner
 from app.linked_accounts.tables import account_events
 from app.settings import DatabaseSettings
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LINKED = Change(Kind.LINKED, "acc1", "acme", "workday")
