@@ -104,6 +104,13 @@ class Conflict(AppError):
     title = "Conflict"
 
 
+class BeingDisconnected(Conflict):
+    """The account is being disconnected: what somebody would type for it now would be lost."""
+
+    code = "being_disconnected"
+    title = "The account is being disconnected"
+
+
 class PayloadTooLarge(AppError):
     """The body is over the limit of its route."""
 

@@ -98,6 +98,21 @@ class Metrics:
             "Accounts that StackOne moved to another owner: never expected; look into each.",
             registry=self.registry,
         )
+        self.revived = Counter(
+            "broker_accounts_revived_total",
+            "Accounts that were taken for deleted and that StackOne showed again: look into what it answered before.",
+            registry=self.registry,
+        )
+        self.removals_paused = Counter(
+            "broker_account_removals_paused_total",
+            "Accounts kept although StackOne says twice that they are gone, since it says so of unusually many.",
+            registry=self.registry,
+        )
+        self.unowned = Gauge(
+            "broker_accounts_unowned",
+            "Accounts whose owner id at StackOne no verified caller can have: shown to nobody; correct them there.",
+            registry=self.registry,
+        )
         self.sweeps = Counter(
             "broker_sweeps_total",
             "How sweeps end: done, stopped (by the removal limit, or by a listing without an end) or failed.",

@@ -165,6 +165,7 @@ async def _stackone(runtime: Runtime) -> AsyncIterator[Finding]:
         now = datetime.now(UTC)
         yield _skew("StackOne's clock", now + skew, now)
     try:
+        await runtime.stackone.reserve()
         # No account has such an id. A key without the scope is refused before that matters.
         await runtime.stackone.delete_account(f"doctor{secrets.token_hex(16)}")
     except AccountGone:

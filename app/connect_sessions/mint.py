@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from app.connect_sessions import ledger
 from app.connect_sessions.ledger import Session
 from app.connect_sessions.tables import Mode, Status
-from app.errors import AppError, FieldError, Forbidden, NotFound, Unprocessable
+from app.errors import AppError, BeingDisconnected, FieldError, Forbidden, NotFound, Unprocessable
 from app.identity.caller import Owner
 from app.linked_accounts import due
 from app.linked_accounts.queries import AccountsQuery
@@ -35,6 +35,7 @@ logger = structlog.get_logger(__name__)
 _ACCOUNTS_CONSIDERED = 100
 # StackOne is asked about this many accounts to find one to edit; the store is nearly always right about the first.
 _ACCOUNTS_TRIED = 3
+_LEAVING_RETRY_AFTER = 5.0
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ async def mint(runtime: Runtime, owner: Owner, request: ConnectSessionRequest, c
     """Open a session for `owner`; policy may narrow the request.
 
     Raises NotFound if `request.account_id` is not an account of the owner, in our store and at StackOne alike;
+    BeingDisconnected if the account to edit is about to go;
     Forbidden if policy does not allow the request; TooManyRequests if the owner has too many sessions open;
     Unavailable or UpstreamRejected as StackOne answers.
     """
@@ -120,7 +122,8 @@ async def _decide(
     runtime: Runtime, owner: Owner, request: ConnectSessionRequest, channel: Channel
 ) -> tuple[LinkedAccount | None, Grant, str | None]:
     """Return the account to edit, if there is one, with what policy grants and the rule that grants it."""
-    candidates = await _candidates(runtime, owner.owner_id, request)
+    known = await _candidates(runtime, owner.owner_id, request)
+    candidates = [account for account in known if not account.leaving]
     question = rules.Request(
         owner_id=owner.owner_id,
         channel=channel,
@@ -134,6 +137,9 @@ async def _decide(
         claims=owner.claims,
     )
     grant, rule = _granted(runtime, question)
+    if known and not candidates and not grant.multiple:
+        # StackOne would open the dying account for editing, and what is typed would go with it.
+        raise _being_disconnected()
     if grant.multiple or not candidates:
         return None, grant, rule
     for account in candidates[:_ACCOUNTS_TRIED]:
@@ -180,7 +186,14 @@ async def _named(runtime: Runtime, owner_id: str, account_id: str, provider: str
     if provider not in {None, account.provider}:
         error = FieldError("body.provider", "the account is of another provider; leave the provider out")
         raise Unprocessable(errors=[error])
+    if account.leaving:
+        raise _being_disconnected()
     return account
+
+
+def _being_disconnected() -> BeingDisconnected:
+    message = "this account is being disconnected; try again once it is gone from the list"
+    return BeingDisconnected(message, retry_after=_LEAVING_RETRY_AFTER)
 
 
 async def _is_owners_upstream(runtime: Runtime, owner_id: str, account_id: str) -> bool:

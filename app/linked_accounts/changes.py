@@ -16,6 +16,19 @@ class Source(Enum):
     DISCONNECT = "disconnect"
 
 
+class Witness(Enum):
+    """What else than the read at hand says that an account is gone: one answer alone never removes it."""
+
+    EVENT = "event"
+    """A signed account.deleted."""
+    LISTING = "listing"
+    """A complete listing that lacks it."""
+    DELETION = "deletion"
+    """Our own DELETE, which StackOne acknowledged."""
+    READ = "read"
+    """An earlier read of the same kind, long enough ago."""
+
+
 class Kind(Enum):
     """What happened. A hint is StackOne's event as received: kept for audit, never part of the feed."""
 

@@ -40,11 +40,18 @@ async def confirm_account(runtime: Runtime, user: EndUser, account_id: str) -> L
     now = runtime.clock.now()
     async with runtime.database.transaction() as connection:
         await apply_observations(
-            connection, [observation], source=Source.CONFIRM, actor=user.actor, now=now, metrics=runtime.metrics
+            connection,
+            [observation],
+            source=Source.CONFIRM,
+            actor=user.actor,
+            now=now,
+            metrics=runtime.metrics,
+            settings=runtime.settings.sync,
         )
     async with runtime.database.reading() as connection:
         stored = await get_for_owner(connection, user.owner_id, account_id)
-    if stored is None:
+    # One "no such account" removes nothing, but it confirms nothing either.
+    if stored is None or account is None:
         raise NotFound
     return stored
 

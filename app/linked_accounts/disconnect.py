@@ -1,10 +1,14 @@
-"""Disconnect: an owner gives an account up. Written down first, then deleted at StackOne, then a tombstone.
+"""Disconnect: an owner gives an account up. Written down first, then deleted at StackOne, then read, then a tombstone.
 
 The request is a mark on the account's row, so it outlives the process: whatever interrupts it here, the refresh of due
-rows carries it on. StackOne has no conditional delete; the account's owner is therefore read again right before it. A
-request whose owner has lost the account meanwhile is dropped instead of being carried out on somebody else's account.
+rows carries it on. StackOne has no conditional delete; the account's owner is therefore read again right before every
+try, with room for the try made before that. A request whose owner has lost the account meanwhile is dropped instead of
+being carried out on somebody else's account. An acknowledged delete is not the end: only a read that says that there is
+no such account is.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum, auto
 
@@ -14,8 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.errors import AppError, NotFound
 from app.linked_accounts import due
-from app.linked_accounts.apply import Observation, Outcome, apply_observations
-from app.linked_accounts.changes import Change, Kind, Source
+from app.linked_accounts.apply import UNRESOLVED, Observation, Outcome, apply_observations
+from app.linked_accounts.changes import Change, Kind, Source, Witness
 from app.linked_accounts.due import DueAccount
 from app.linked_accounts.store import LinkedAccount, append_changes, columns, from_row, take_read_ticket
 from app.linked_accounts.tables import linked_accounts
@@ -36,7 +40,17 @@ class Disconnected(Enum):
     LOST = auto()
     """The account is another owner's now: the request is dropped."""
     RESCHEDULED = auto()
-    """StackOne is away; the due row is tried again later."""
+    """StackOne is away, or has yet to confirm that the account is gone; the due row is tried again later."""
+
+
+@dataclass(frozen=True)
+class LastSeen:
+    """What StackOne said last of an account that is to go."""
+
+    account: Account | None
+    """None where it says that there is no such account."""
+    is_deleted: bool
+    """Whether it acknowledged a delete of ours."""
 
 
 async def disconnect(
@@ -75,9 +89,11 @@ async def disconnect(
 async def carry_out(
     runtime: Runtime, account: DueAccount, *, priority: Priority = Priority.INTERACTIVE
 ) -> Disconnected:
-    """Delete a claimed account at StackOne and make its row a tombstone."""
+    """Delete a claimed account at StackOne and, once a read confirms it, make its row a tombstone."""
     try:
-        found = await _delete_upstream(runtime, account, priority)
+        seen = await delete_upstream(
+            runtime, account.account_id, lambda found: found.owner_id == account.owner_id, priority=priority
+        )
     except AppError as error:
         await _reschedule(runtime, account, error)
         return Disconnected.RESCHEDULED
@@ -85,7 +101,8 @@ async def carry_out(
     async with runtime.database.transaction() as connection:
         ticket = await take_read_ticket(connection)
     actor = account.disconnect_requested_by or "stackone"
-    observation = Observation(account.account_id, found, ticket, account.marks)
+    witness = Witness.DELETION if seen.is_deleted else None
+    observation = Observation(account.account_id, seen.account, ticket, account.marks, witness)
     async with runtime.database.transaction() as connection:
         decisions = await apply_observations(
             connection,
@@ -94,27 +111,50 @@ async def carry_out(
             actor=actor,
             now=runtime.clock.now(),
             metrics=runtime.metrics,
+            settings=runtime.settings.sync,
         )
-    if found is None:
+    outcome = decisions[account.account_id].outcome
+    if seen.account is None and outcome in {Outcome.GONE, Outcome.UNCHANGED}:
         logger.info("account_disconnected", account_id=account.account_id, actor=actor)
         return Disconnected.GONE
-    if decisions[account.account_id].outcome is Outcome.BEHIND:
+    if outcome is Outcome.UNCONFIRMED:
+        # It waits for its second answer already.
+        return Disconnected.RESCHEDULED
+    is_lost = seen.account is not None and seen.account.owner_id != account.owner_id
+    if not is_lost or outcome in UNRESOLVED:
         await _reschedule(runtime, account, None)
         return Disconnected.RESCHEDULED
     logger.warning("disconnect_dropped", reason="the account is another owner's now", account_id=account.account_id)
     return Disconnected.LOST
 
 
-async def _delete_upstream(runtime: Runtime, account: DueAccount, priority: Priority) -> Account | None:
-    """Return None once StackOne has no such account, or the account if it is not the requesting owner's."""
+async def delete_upstream(
+    runtime: Runtime, account_id: str, belongs: Callable[[Account], bool], *, priority: Priority
+) -> LastSeen:
+    """Have StackOne delete an account, if it still belongs to whom it should, and read whether it did.
+
+    Raises Unavailable or UpstreamRejected as StackOne answers.
+    """
+    # Room first: an account may change hands while room is waited for.
+    await runtime.stackone.reserve(priority)
+    found = await _read(runtime, account_id, priority)
+    if found is None or not belongs(found):
+        return LastSeen(found, is_deleted=False)
     try:
-        found = await runtime.stackone.get_account(account.account_id, priority=priority)
-        if found.owner_id != account.owner_id:
-            return found
-        await runtime.stackone.delete_account(account.account_id, priority=priority)
+        await runtime.stackone.delete_account(account_id, priority=priority)
+    except AccountGone:
+        return LastSeen(None, is_deleted=False)
+    # Written down first: the read may fail, and later ones need to know.
+    async with runtime.database.transaction() as connection:
+        await due.note_witness(connection, [account_id], Witness.DELETION)
+    return LastSeen(await _read(runtime, account_id, priority), is_deleted=True)
+
+
+async def _read(runtime: Runtime, account_id: str, priority: Priority) -> Account | None:
+    try:
+        return await runtime.stackone.get_account(account_id, priority=priority)
     except AccountGone:
         return None
-    return None
 
 
 async def _reschedule(runtime: Runtime, account: DueAccount, error: AppError | None) -> None:
@@ -124,7 +164,7 @@ async def _reschedule(runtime: Runtime, account: DueAccount, error: AppError | N
     logger.warning(
         "disconnect_rescheduled",
         account_id=account.account_id,
-        code=error.code if error else "behind",
+        code=error.code if error else "not_confirmed",
         attempts=account.attempts + 1,
     )
 

@@ -4,6 +4,7 @@ A mark is a hint, not a message: ten hints for one account are one due row and c
 """
 
 import random
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -13,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.db.claims import backoff, is_claimable
 from app.db.tables import upsert
 from app.errors import AppError, Unavailable
+from app.linked_accounts.changes import Witness
 from app.linked_accounts.store import take_read_ticket
 from app.linked_accounts.tables import linked_accounts
 from app.settings import SyncSettings
@@ -32,8 +34,13 @@ class DueAccount:
     ticket: int
 
 
-async def mark_due(connection: AsyncConnection, account_id: str, *, now: datetime) -> None:
-    """Ask for an account to be read again; an unknown one gets a row that stays unseen until StackOne confirms it."""
+async def mark_due(
+    connection: AsyncConnection, account_id: str, *, now: datetime, witness: Witness | None = None
+) -> None:
+    """Ask for an account to be read again; an unknown one gets a row that stays unseen until StackOne confirms it.
+
+    `witness` is what says that it is gone: no reason to believe it, but one to believe a read that says so too.
+    """
     values = {"account_id": account_id, "refresh_due_at": now, "refresh_marks": 1}
     statement = upsert(connection, linked_accounts, values)
     await connection.execute(
@@ -44,11 +51,21 @@ async def mark_due(connection: AsyncConnection, account_id: str, *, now: datetim
                 "refresh_due_at": now,
                 "refresh_marks": _C.refresh_marks + 1,
                 "refresh_attempts": 0,
-                # Only the tombstone of an account that StackOne once showed is final; see `decide`.
+                # The tombstone of an account that StackOne once showed ends with a read only; see `decide`.
                 "deleted_at": None,
+                **({"deletion_witness": witness.value} if witness is not None else {}),
             },
             where=sa.or_(_C.deleted_at.is_(None), _C.verified_at.is_(None)),
         )
+    )
+
+
+async def note_witness(connection: AsyncConnection, account_ids: Collection[str], witness: Witness) -> None:
+    """Write down what says that accounts are gone: the next read that finds nothing may be believed."""
+    await connection.execute(
+        sa.update(linked_accounts)
+        .where(_C.account_id.in_(account_ids), _C.deleted_at.is_(None))
+        .values(deletion_witness=witness.value)
     )
 
 

@@ -52,8 +52,11 @@ async def confirm_own_account(  # noqa: D103
 
 
 _DISCONNECTED: dict[int | str, dict[str, Any]] = {
-    204: {"description": "StackOne has deleted it, now or earlier; a repeat answers the same."},
-    202: {"model": LeavingAccountOut, "description": "StackOne is away; it is deleted there as soon as it is back."},
+    204: {"description": "StackOne says that it is gone; a repeat answers the same."},
+    202: {
+        "model": LeavingAccountOut,
+        "description": "StackOne has yet to confirm that it is gone; until then the account is `leaving`.",
+    },
 }
 
 

@@ -27,6 +27,7 @@ class LinkedAccountOut(BaseModel):
     provider: str
     status: str = Field(description="StackOne's status, verbatim: active, inactive, suspended, expired, error, ...")
     usable: bool = Field(description="Whether calls to the provider can work.")
+    leaving: bool = Field(description="Whether it is being disconnected: nothing to use or to reconnect any more.")
     needs_reauth: bool = Field(description="Whether somebody has to sign in to the provider anew.")
     needs_reauth_since: datetime | None
     recovered_at: datetime | None

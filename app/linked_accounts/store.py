@@ -25,10 +25,9 @@ _READS: Final = "account_reads"
 _FEED: Final = "account_events"
 
 _C = linked_accounts.c
-# An account is shown once StackOne itself has vouched for it and until it is gone or asked to go.
-_VISIBLE = sa.and_(
-    _C.verified_at.is_not(None), _C.deleted_at.is_(None), _C.owner_id.is_not(None), _C.disconnect_requested_at.is_(None)
-)
+# An account is shown once StackOne itself has vouched for it and until it is gone. One that belongs to nobody here is
+# never shown.
+_VISIBLE = sa.and_(_C.verified_at.is_not(None), _C.deleted_at.is_(None), _C.owner_id.is_not(None))
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,9 @@ class LinkedAccount:
     verified_at: datetime | None
     read_ticket: int | None
     deleted_at: datetime | None
+    gone_since: datetime | None
+    deletion_witness: str | None
+    erasure_id: str | None
     refresh_due_at: datetime | None
     refresh_marks: int
     refresh_attempts: int
@@ -61,7 +63,12 @@ class LinkedAccount:
     @property
     def usable(self) -> bool:
         """Whether calls to the provider can work."""
-        return self.status in USABLE_STATUSES
+        return self.status in USABLE_STATUSES and not self.leaving
+
+    @property
+    def leaving(self) -> bool:
+        """Whether its owner gave it up and StackOne has yet to confirm that it is gone."""
+        return self.disconnect_requested_at is not None
 
     @property
     def needs_reauth(self) -> bool:
@@ -128,6 +135,25 @@ async def get_many_of_any_owner(connection: AsyncConnection, account_ids: Collec
 async def count_due_of_all_owners(connection: AsyncConnection) -> int:
     """Return how many accounts wait to be read again."""
     query = sa.select(sa.func.count()).where(_C.refresh_due_at.is_not(None), _C.deleted_at.is_(None))
+    return int((await connection.execute(query)).scalar_one())
+
+
+async def count_known_of_all_owners(connection: AsyncConnection) -> int:
+    """Return how many accounts StackOne has vouched for and not taken back."""
+    query = sa.select(sa.func.count()).where(_C.verified_at.is_not(None), _C.deleted_at.is_(None))
+    return int((await connection.execute(query)).scalar_one())
+
+
+async def count_missing_of_all_owners(connection: AsyncConnection, *, since: datetime) -> int:
+    """Return of how many accounts only reads say that they are gone: those still kept, and those removed of late.
+
+    Accounts that their owners gave up are no surprise, and signed events cannot be made by whatever answers 404.
+    """
+    query = sa.select(sa.func.count()).where(
+        _C.gone_since.is_not(None),
+        _C.disconnect_requested_at.is_(None),
+        sa.or_(_C.deleted_at.is_(None), _C.gone_since > since),
+    )
     return int((await connection.execute(query)).scalar_one())
 
 

@@ -29,7 +29,12 @@ linked_accounts = sa.Table(
         "verified_at", UtcDateTime, comment="last time StackOne confirmed the row; null: only an event spoke of it"
     ),
     sa.Column("read_ticket", sa.BigInteger, comment="order of the read the row comes from"),
-    sa.Column("deleted_at", UtcDateTime, comment="tombstone; final, since StackOne does not reuse ids"),
+    sa.Column("deleted_at", UtcDateTime, comment="tombstone; only a later read that shows the account ends it"),
+    sa.Column("gone_since", UtcDateTime, comment="since when reads say that there is no such account"),
+    sa.Column(
+        "deletion_witness", sa.String(16), comment="what else says so: event, listing, deletion or an earlier read"
+    ),
+    sa.Column("erasure_id", sa.String(64), comment="of the erasure that cleared the tombstone: it is never revived"),
     sa.Column("refresh_due_at", UtcDateTime, comment="when to read the account again; null: nothing to do"),
     sa.Column("refresh_marks", sa.BigInteger, nullable=False, server_default=sa.text("0"), comment="hints received"),
     sa.Column("refresh_attempts", sa.Integer, nullable=False, server_default=sa.text("0")),
@@ -40,6 +45,12 @@ linked_accounts = sa.Table(
     # Owner first: every end user's read is for one owner, which is also the natural shard key.
     sa.Index("ix_linked_accounts_owner_id_account_id", "owner_id", "account_id"),
     sa.Index("ix_linked_accounts_refresh_due_at", "refresh_due_at"),
+    sa.Index(
+        "ix_linked_accounts_gone_since",
+        "gone_since",
+        postgresql_where=sa.text("gone_since IS NOT NULL"),
+        sqlite_where=sa.text("gone_since IS NOT NULL"),
+    ),
 )
 
 account_events = sa.Table(

@@ -2,10 +2,12 @@
 
 The request is a row, so it outlives the process: housekeeping carries it on until StackOne has nothing of the owner any
 more. Tombstones and the change feed stay, or late events and late readers would go wrong; in them the
-receipt's id takes the owner's place.
+receipt's id takes the owner's place. An account of an erased owner that StackOne shows once more is not taken in: it
+opens the erasure again, which deletes it. Whether it still is that owner's, the receipt tells by a keyed digest.
 """
 
-from dataclasses import dataclass
+import hmac
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -17,12 +19,14 @@ from app.db.leases import Lease, held
 from app.db.tables import upsert
 from app.errors import AppError, NotFound, UpstreamRejected
 from app.identity.caller import Service
+from app.linked_accounts import due
 from app.linked_accounts.apply import Observation, apply_observations
-from app.linked_accounts.changes import Source
-from app.linked_accounts.disconnect import disconnect
+from app.linked_accounts.changes import Source, Witness
+from app.linked_accounts.disconnect import delete_upstream, disconnect
 from app.linked_accounts.store import take_read_ticket
+from app.linked_accounts.tables import linked_accounts
 from app.owners.tables import ErasureState, erasures
-from app.owners.traces import erase_traces, living_accounts
+from app.owners.traces import begin_anew, done_with, erase_traces, living_accounts, tombstones
 from app.runtime import Runtime
 from app.stackone.budget import Priority
 from app.stackone.listing import Listing
@@ -31,6 +35,7 @@ from app.stackone.models import Account, AccountPage
 logger = structlog.get_logger(__name__)
 
 _X = erasures.c
+_C = linked_accounts.c
 _PAGE_SIZE = 100
 _MOST_PAGES = 500
 
@@ -49,6 +54,7 @@ class Erasure:
     """How many tombstones were cleared."""
     sessions: int
     events: int
+    owner_digest: bytes | None = field(default=None, repr=False, compare=False)
 
 
 _FIELDS = tuple(_X[name] for name in Erasure.__dataclass_fields__)
@@ -74,10 +80,10 @@ async def carry_on(runtime: Runtime, erasure: Erasure, *, priority: Priority = P
     """Take an erasure as far as it goes."""
     owner_id = erasure.owner_id
     if owner_id is None:
-        return erasure
+        return await _delete_again(runtime, erasure, priority)
     try:
-        await _take_in(runtime, owner_id, priority)
-        await _disconnect_all(runtime, owner_id, erasure.requested_by, priority)
+        listed = await _take_in(runtime, owner_id, priority)
+        await _disconnect_all(runtime, owner_id, listed, erasure.requested_by, priority)
         left = await _list_upstream(runtime, owner_id, priority)
     except AppError as error:
         logger.warning("erasure_rescheduled", erasure_id=erasure.id, code=error.code)
@@ -85,7 +91,8 @@ async def carry_on(runtime: Runtime, erasure: Erasure, *, priority: Priority = P
     async with runtime.database.transaction() as connection:
         if left or await living_accounts(connection, owner_id):
             return erasure
-        await _erase(connection, erasure, owner_id, runtime.clock.now())
+        digest = _digest(runtime, erasure.id, owner_id)
+        await _erase(connection, erasure, owner_id, digest, runtime.clock.now())
     logger.info("owner_erased", erasure_id=erasure.id)
     return await get_erasure(runtime, erasure.id)
 
@@ -115,7 +122,9 @@ async def pending_erasures(connection: AsyncConnection) -> list[Erasure]:
 
 async def carry_on_erasures(runtime: Runtime, lease: Lease) -> None:
     """Take every pending erasure as far as it goes. Raises LeaseLost before one that another replica has taken up."""
-    async with runtime.database.reading() as connection:
+    async with runtime.database.transaction() as connection:
+        await held(connection, lease)
+        await _reopen(connection)
         pending = await pending_erasures(connection)
     for erasure in pending:
         async with runtime.database.transaction() as connection:
@@ -123,12 +132,64 @@ async def carry_on_erasures(runtime: Runtime, lease: Lease) -> None:
         await carry_on(runtime, erasure, priority=Priority.REFRESH)
 
 
-async def _take_in(runtime: Runtime, owner_id: str, priority: Priority) -> None:
-    """Store what StackOne has of the owner and the store has not: it must be deleted as well."""
+async def _reopen(connection: AsyncConnection) -> None:
+    """Open the erasures again whose accounts StackOne shows once more."""
+    shown_again = sa.select(_C.erasure_id).where(_C.erasure_id.is_not(None), _C.refresh_due_at.is_not(None))
+    await connection.execute(
+        sa.update(erasures)
+        .where(_X.id.in_(shown_again), _X.state == ErasureState.COMPLETE)
+        .values(state=ErasureState.PENDING, completed_at=None)
+    )
+
+
+async def _delete_again(runtime: Runtime, erasure: Erasure, priority: Priority) -> Erasure:
+    """Delete what StackOne shows again of an owner who was erased."""
+    async with runtime.database.reading() as connection:
+        query = sa.select(_C.account_id).where(_C.erasure_id == erasure.id, _C.refresh_due_at.is_not(None))
+        account_ids = [row.account_id for row in await connection.execute(query.order_by(_C.account_id))]
+
+    def belongs(account: Account) -> bool:
+        digest = _digest(runtime, erasure.id, account.owner_id or "")
+        return erasure.owner_digest is not None and hmac.compare_digest(digest, erasure.owner_digest)
+
+    for account_id in account_ids:
+        try:
+            seen = await delete_upstream(runtime, account_id, belongs, priority=priority)
+        except AppError as error:
+            logger.warning("erasure_rescheduled", erasure_id=erasure.id, code=error.code)
+            return erasure
+        if seen.account is not None and (belongs(seen.account) or erasure.owner_digest is None):
+            # It is still there. Of an erasure older than the digest nobody can tell whose it is: an operator has to.
+            logger.error("erased_account_remains", erasure_id=erasure.id, account_id=account_id)
+            return erasure
+        async with runtime.database.transaction() as connection:
+            await (done_with if seen.account is None else begin_anew)(connection, account_id, runtime.clock.now())
+    async with runtime.database.transaction() as connection:
+        await connection.execute(
+            sa.update(erasures)
+            .where(_X.id == erasure.id)
+            .values(state=ErasureState.COMPLETE, completed_at=runtime.clock.now())
+        )
+    return await get_erasure(runtime, erasure.id)
+
+
+def _digest(runtime: Runtime, erasure_id: str, owner_id: str) -> bytes:
+    pepper = runtime.settings.service_keys.pepper.get_secret_value().encode()
+    return hmac.digest(pepper, f"erasure:{erasure_id}:{owner_id}".encode(), "sha256")
+
+
+async def _take_in(runtime: Runtime, owner_id: str, priority: Priority) -> list[str]:
+    """Store what StackOne has of the owner and the store has not: it must be deleted as well. Return what it has.
+
+    Tombstones stay as they are: what is about to be deleted need not come to life first.
+    """
     async with runtime.database.transaction() as connection:
         ticket = await take_read_ticket(connection)
     accounts = await _list_upstream(runtime, owner_id, priority)
-    observations = [Observation(account.id, account, ticket) for account in accounts]
+    listed = {account.id: account for account in accounts}
+    async with runtime.database.reading() as connection:
+        buried = await tombstones(connection, listed)
+    observations = [Observation(account.id, account, ticket) for account in accounts if account.id not in buried]
     for first in range(0, len(observations), _PAGE_SIZE):
         async with runtime.database.transaction() as connection:
             await apply_observations(
@@ -138,7 +199,9 @@ async def _take_in(runtime: Runtime, owner_id: str, priority: Priority) -> None:
                 actor="stackone",
                 now=runtime.clock.now(),
                 metrics=runtime.metrics,
+                settings=runtime.settings.sync,
             )
+    return list(listed)
 
 
 async def _list_upstream(runtime: Runtime, owner_id: str, priority: Priority) -> list[Account]:
@@ -164,9 +227,14 @@ async def _list_upstream(runtime: Runtime, owner_id: str, priority: Priority) ->
     return list(found.values())
 
 
-async def _disconnect_all(runtime: Runtime, owner_id: str, actor: str, priority: Priority) -> None:
-    async with runtime.database.reading() as connection:
+async def _disconnect_all(runtime: Runtime, owner_id: str, listed: list[str], actor: str, priority: Priority) -> None:
+    async with runtime.database.transaction() as connection:
         account_ids = await living_accounts(connection, owner_id)
+        # The listing was complete: a read that says so too is enough for what it lacks.
+        await due.note_witness(connection, set(account_ids) - set(listed), Witness.LISTING)
+        buried = await tombstones(connection, listed)
+    for account_id in buried:
+        await delete_upstream(runtime, account_id, lambda found: found.owner_id == owner_id, priority=priority)
     for account_id in account_ids:
         try:
             await disconnect(runtime, account_id, owner_ids=frozenset({owner_id}), actor=actor, priority=priority)
@@ -174,7 +242,7 @@ async def _disconnect_all(runtime: Runtime, owner_id: str, actor: str, priority:
             continue
 
 
-async def _erase(connection: AsyncConnection, erasure: Erasure, owner_id: str, now: datetime) -> None:
+async def _erase(connection: AsyncConnection, erasure: Erasure, owner_id: str, digest: bytes, now: datetime) -> None:
     traces = await erase_traces(connection, owner_id, stand_in=erasure.id)
     sessions = await connection.execute(sa.delete(connect_sessions).where(connect_sessions.c.owner_id == owner_id))
     await connection.execute(sa.delete(owners).where(owners.c.owner_id == owner_id))
@@ -184,6 +252,7 @@ async def _erase(connection: AsyncConnection, erasure: Erasure, owner_id: str, n
         .values(
             state=ErasureState.COMPLETE,
             owner_id=None,
+            owner_digest=digest,
             completed_at=now,
             accounts=traces.accounts,
             events=traces.events,

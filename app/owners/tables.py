@@ -19,6 +19,9 @@ erasures = sa.Table(
     metadata,
     sa.Column("id", sa.String(64), primary_key=True, comment="stands in for the owner once it is erased"),
     sa.Column("owner_id", sa.String(255), unique=True, comment="null once the erasure is complete"),
+    sa.Column(
+        "owner_digest", sa.LargeBinary(32), comment="keyed, of the erased owner's id: tells its accounts from others'"
+    ),
     sa.Column("state", EnumText(ErasureState, 16), nullable=False, comment="pending or complete"),
     sa.Column("requested_by", sa.String(300), nullable=False),
     sa.Column("requested_at", UtcDateTime, nullable=False),

@@ -85,6 +85,12 @@ class SyncSettings(Section):
     sweep_interval_seconds: float = Field(
         default=3600, ge=0, le=604_800, description="Time between sweeps; 0 turns the timer off."
     )
+    deletion_confirm_seconds: float = Field(
+        default=60,
+        gt=0,
+        le=86_400,
+        description="After StackOne's first 'no such account', when a second one removes it if nothing else says so.",
+    )
     sweep_removal_floor: int = Field(
         default=5,
         ge=0,

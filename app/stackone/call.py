@@ -1,14 +1,14 @@
 """How one call to StackOne is made: bounded in time, size and number, with errors that say what to do next.
 
 From the outside in: room in the budget of calls, a total deadline with its retries, the circuit breaker, and one
-exchange over HTTP whose answer is read up to a size. A call is tried again only where a repeat is harmless. All of ours
-are: reads, a delete (gone is gone), and a connect session (a second one simply stays unused).
+exchange over HTTP whose answer is read up to a size. A call is tried again only where a repeat is harmless: reads, and
+a connect session (a second one simply stays unused). A delete is not: the account may have become another owner's.
 """
 
 import asyncio
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -67,6 +67,8 @@ class Call:
     body: Mapping[str, Any] | None = None
     query: Mapping[str, int | str] | None = None
     priority: Priority = Priority.INTERACTIVE
+    once: bool = False
+    """Made at most once, in a place that `reserve` has taken: for what is decided by a read right before it."""
 
 
 class Calls:
@@ -127,12 +129,19 @@ class Calls:
         Raises Unavailable when StackOne is away, UpstreamRejected when it refuses what we sent, and AccountGone where
         it says that it has no such account.
         """
+        return await self._once_there_is_room(call.priority, lambda: self._make_with_retries(call))
+
+    async def reserve(self, priority: Priority) -> None:
+        """Take a place in the budget for a call that is to be made once. Raises Unavailable if there is no room."""
+        await self._once_there_is_room(priority, lambda: self._budget.take(priority))
+
+    async def _once_there_is_room(self, priority: Priority, work: Callable[[], Awaitable[Any]]) -> Any:
         waited = 0.0
         while True:
             try:
-                return await self._make_with_retries(call)
+                return await work()
             except BudgetSpent as spent:
-                if waited + spent.retry_after > call.priority.patience_seconds:
+                if waited + spent.retry_after > priority.patience_seconds:
                     raise Unavailable(_BUDGET_SPENT, retry_after=spent.retry_after) from spent
                 waited = await self._budget.wait(spent, waited)
 
@@ -152,7 +161,7 @@ class Calls:
             async with asyncio.timeout(self._settings.total_timeout_seconds):
                 async for attempt in stamina.retry_context(
                     on=wait_before_retry,
-                    attempts=self._settings.max_attempts,
+                    attempts=1 if call.once else self._settings.max_attempts,
                     timeout=self._settings.total_timeout_seconds,
                     wait_initial=0.2,
                     wait_max=3.0,
@@ -161,7 +170,7 @@ class Calls:
                     with attempt:
                         # Not inside the breaker: a call that is never made says nothing about StackOne's health.
                         # While that is open no call leaves, so none is counted either.
-                        if self._breaker.state is not State.OPEN:
+                        if self._breaker.state is not State.OPEN and not call.once:
                             await self._budget.take(call.priority)
                         return await self._breaker.call_async(self._attempt, call)
         except _TransientError as error:
@@ -248,12 +257,16 @@ class _HealthClassifier:
 
 
 def _says_not_found(content: bytes) -> bool:
-    """Tell StackOne's own 404 from that of a proxy or a wrong base URL, which must not look like a deletion."""
+    """Tell StackOne's own 404 from that of a gateway or a wrong base URL, which must not look like a deletion."""
     try:
         body = json.loads(content)
     except ValueError:
         return False
-    return isinstance(body, Mapping) and isinstance(body.get("message"), (str, list))
+    return (
+        isinstance(body, Mapping)
+        and body.get("statusCode") == _NOT_FOUND
+        and isinstance(body.get("message"), (str, list))
+    )
 
 
 def _unavailable(retry_after: float | None) -> Unavailable:

@@ -64,9 +64,17 @@ class StackOneClient:
             raise UpstreamRejected(message)
         return account
 
+    async def reserve(self, priority: Priority = Priority.INTERACTIVE) -> None:
+        """Take a place in the budget for the next `delete_account`. Raises Unavailable if there is no room for it."""
+        await self._calls.reserve(priority)
+
     async def delete_account(self, account_id: str, *, priority: Priority = Priority.INTERACTIVE) -> None:
-        """Delete one account. Raises AccountGone when there is none."""
-        await self._calls.make(Call("delete_account", "DELETE", _account_path(account_id), priority=priority))
+        """Delete one account, in a reserved place. Raises AccountGone when there is none.
+
+        Never waits for room and is never tried again by itself: whose the account is has to be read before each try.
+        """
+        call = Call("delete_account", "DELETE", _account_path(account_id), priority=priority, once=True)
+        await self._calls.make(call)
 
     async def list_page(
         self, *, page: int, page_size: int, owner_id: str | None = None, priority: Priority = Priority.INTERACTIVE

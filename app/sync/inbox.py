@@ -10,11 +10,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.db.tables import upsert
 from app.errors import Unauthenticated
 from app.linked_accounts import due
-from app.linked_accounts.changes import Kind, Source
+from app.linked_accounts.changes import Kind, Source, Witness
 from app.linked_accounts.tables import account_events
 from app.runtime import Runtime
 from app.stackone.models import possible_account_id
 from app.stackone.webhook import AccountEvent, Delivery, unwrap
+
+_DELETED = "account.deleted"
 
 logger = structlog.get_logger(__name__)
 
@@ -58,7 +60,8 @@ async def record_hint(runtime: Runtime, delivery: Delivery) -> Outcome:
     async with runtime.database.transaction() as connection:
         is_new = await _write_down(connection, delivery.digest, event, now)
         if is_new:
-            await due.mark_due(connection, event.account_id, now=now)
+            is_deletion = event.event == _DELETED
+            await due.mark_due(connection, event.account_id, now=now, witness=Witness.EVENT if is_deletion else None)
     if not is_new:
         return Outcome.DUPLICATE
     runtime.account_due.set()

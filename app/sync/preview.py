@@ -7,14 +7,13 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.linked_accounts.apply import Observation, Outcome, decide
-from app.linked_accounts.store import columns, from_row
+from app.linked_accounts.removal_limit import RemovalLimit
+from app.linked_accounts.store import columns, count_known_of_all_owners, from_row
 from app.linked_accounts.tables import linked_accounts
 from app.runtime import Runtime
 from app.stackone.budget import Priority
 from app.stackone.listing import Listing
 from app.stackone.models import Account, AccountGone, AccountPage
-from app.sync.plan import RemovalLimit
-from app.sync.suspects import count_known
 
 _C = linked_accounts.c
 _BATCH = 500
@@ -51,7 +50,7 @@ async def dry_run(runtime: Runtime, *, max_removal_percent: float | None, listen
     found = DryRun()
     seen: set[int] = set()
     async with runtime.database.reading() as connection:
-        found.known = await count_known(connection)
+        found.known = await count_known_of_all_owners(connection)
     listing = Listing(read_page, page_size=settings.sweep_page_size)
     while not listing.is_over:
         page = await listing.read()
@@ -79,7 +78,7 @@ async def _compare(connection: AsyncConnection, runtime: Runtime, accounts: dict
             continue
         decision = decide(row, Observation(account_id, account, _NOW_TICKET), runtime.clock.now())
         found.added += decision.is_new
-        found.changed += decision.outcome in {Outcome.APPLIED, Outcome.BEHIND} and not decision.is_new
+        found.changed += decision.outcome in {Outcome.APPLIED, Outcome.BEHIND, Outcome.REVIVED} and not decision.is_new
 
 
 async def _count_removals(runtime: Runtime, seen: set[int], found: DryRun, removal_limit: RemovalLimit) -> None:

@@ -7,7 +7,7 @@ import structlog
 
 from app.errors import AppError
 from app.linked_accounts import due
-from app.linked_accounts.apply import Observation, Outcome, apply_observations
+from app.linked_accounts.apply import UNRESOLVED, Observation, apply_observations
 from app.linked_accounts.changes import Source
 from app.linked_accounts.disconnect import Disconnected, carry_out
 from app.linked_accounts.due import DueAccount
@@ -79,10 +79,11 @@ async def refresh(runtime: Runtime, account: DueAccount) -> None:
             actor="stackone",
             now=runtime.clock.now(),
             metrics=runtime.metrics,
+            settings=runtime.settings.sync,
         )
     outcome = decisions[account.account_id].outcome
     runtime.metrics.refreshes.labels(outcome.value).inc()
-    if outcome in {Outcome.RETRY, Outcome.BEHIND}:
+    if outcome in UNRESOLVED:
         await _reschedule(runtime, account, None)
 
 

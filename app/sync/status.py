@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.linked_accounts.store import count_due_of_all_owners
+from app.linked_accounts.store import count_due_of_all_owners, count_known_of_all_owners
 from app.runtime import Runtime
 from app.sync import runs
 from app.sync.runs import Sweep
-from app.sync.suspects import count_known
 
 _RUNS_SHOWN = 10
 
@@ -29,6 +28,6 @@ async def read_status(runtime: Runtime) -> Status:
         return Status(
             current=await runs.unfinished(connection),
             last_runs=await runs.recent(connection, _RUNS_SHOWN),
-            accounts=await count_known(connection),
+            accounts=await count_known_of_all_owners(connection),
             due=await count_due_of_all_owners(connection),
         )

@@ -12,15 +12,18 @@ _C = linked_accounts.c
 _KNOWN = sa.and_(_C.verified_at.is_not(None), _C.deleted_at.is_(None))
 
 
-async def count_known(connection: AsyncConnection) -> int:
-    """Return how many accounts StackOne has vouched for and not taken back."""
-    return int((await connection.execute(sa.select(sa.func.count()).where(_KNOWN))).scalar_one())
-
-
 async def already_listed(connection: AsyncConnection, sweep_id: int, account_ids: Collection[str]) -> set[str]:
     """Return those of these accounts that an earlier page of the same sweep had."""
     query = sa.select(_C.account_id).where(_C.account_id.in_(account_ids), _C.swept_in == sweep_id)
     return {row.account_id for row in await connection.execute(query)}
+
+
+async def buried(connection: AsyncConnection, account_ids: Collection[str]) -> list[str]:
+    """Return those of these accounts that the store has as deleted although StackOne once showed them."""
+    query = sa.select(_C.account_id).where(
+        _C.account_id.in_(account_ids), _C.verified_at.is_not(None), _C.deleted_at.is_not(None)
+    )
+    return [row.account_id for row in await connection.execute(query.order_by(_C.account_id))]
 
 
 def _is_suspect(sweep_id: int, start_ticket: int) -> sa.ColumnElement[bool]:

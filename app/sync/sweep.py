@@ -1,12 +1,14 @@
 """Sweep: page through everything StackOne has and make the store equal to it.
 
 Listed accounts are applied page by page. What a complete listing lacks is only suspected: each such account is read by
-its id, and only StackOne's own "no such account" removes it. The record of the sweep moves on in the transaction of
-the work it stands for and under the lease's fence, so a crash costs at most one page and two sweepers never mix.
+its id, and only StackOne's own "no such account" removes it. What the store has as a tombstone and the listing shows
+is read by its id as well, since a listing may lag behind a deletion. The record of the sweep moves on in the
+transaction of the work it stands for and under the lease's fence, so a crash costs at most one page and two sweepers
+never mix.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final, TypeVar
@@ -16,15 +18,15 @@ import structlog
 from app.db.leases import Lease, LeaseLost, holding
 from app.errors import Unavailable, UpstreamRejected
 from app.linked_accounts.apply import Decision, Observation, Outcome, apply_observations
-from app.linked_accounts.changes import Source
-from app.linked_accounts.store import take_read_ticket
+from app.linked_accounts.changes import Source, Witness
+from app.linked_accounts.removal_limit import RemovalLimit
+from app.linked_accounts.store import count_known_of_all_owners, take_read_ticket
 from app.runtime import Runtime
 from app.stackone.budget import Priority
 from app.stackone.listing import Listing
 from app.stackone.models import AccountGone, AccountPage
 from app.sync import runs
 from app.sync import suspects as swept
-from app.sync.plan import RemovalLimit
 from app.sync.runs import Sweep
 from app.sync.tables import SweepState
 
@@ -138,7 +140,7 @@ async def is_due(runtime: Runtime) -> bool:
 async def _carry_out(run: _Run) -> None:
     database, sync = run.runtime.database, run.runtime.settings.sync
     async with database.reading() as connection:
-        run.known = await swept.count_known(connection)
+        run.known = await count_known_of_all_owners(connection)
     # A listing that had a hole when its sweeper died is not read on: it can no longer become complete.
     if run.sweep.complete is None:
         await _take_in_listing(run)
@@ -147,7 +149,7 @@ async def _carry_out(run: _Run) -> None:
         await _finish(run, SweepState.STOPPED, _INCOMPLETE)
         return
     async with database.reading() as connection:
-        known = await swept.count_known(connection)
+        known = await count_known_of_all_owners(connection)
         suspects = await swept.count_suspects(connection, sweep.id, sweep.start_ticket or 0)
     percent = sync.sweep_max_removal_percent if sweep.max_removal_percent is None else sweep.max_removal_percent
     removal_limit = RemovalLimit(percent, sync.sweep_removal_floor)
@@ -182,6 +184,7 @@ async def _take_in_listing(run: _Run) -> None:
 
 async def _take_in_page(run: _Run, listing: Listing, page: AccountPage, ticket: int) -> None:
     listed = {account.id: account for account in page.accounts}
+    again = await _read_buried(run, listed)
     async with run.runtime.database.transaction() as connection:
         known = await swept.already_listed(connection, run.sweep.id, listed)
         new = [account for account_id, account in listed.items() if account_id not in known]
@@ -190,14 +193,25 @@ async def _take_in_page(run: _Run, listing: Listing, page: AccountPage, ticket: 
         await runs.record(connection, run.lease, sweep)
         decisions = await apply_observations(
             connection,
-            [Observation(account.id, account, ticket) for account in new],
+            [again.get(account.id, Observation(account.id, account, ticket)) for account in new],
             source=Source.SWEEP,
             actor="stackone",
             now=run.runtime.clock.now(),
             metrics=run.runtime.metrics,
+            settings=run.runtime.settings.sync,
             swept_in=sweep.id,
         )
     _count(run, sweep, decisions, listed=len(new))
+
+
+async def _read_buried(run: _Run, listed: Collection[str]) -> dict[str, Observation]:
+    """Read by their ids what is listed although the store has it as deleted; who cannot be read is left out."""
+    async with run.runtime.database.transaction() as connection:
+        ids = await swept.buried(connection, listed)
+        ticket = await take_read_ticket(connection) if ids else 0
+    answers = {account_id: await _read_suspect(run, account_id, ticket) for account_id in ids}
+    # What cannot be read stays as it is: to the row, an observation of its own moment is old news.
+    return {account_id: answer or Observation(account_id, None, ticket) for account_id, answer in answers.items()}
 
 
 async def _read_suspects(run: _Run) -> bool:
@@ -216,11 +230,12 @@ async def _read_suspects(run: _Run) -> bool:
         await runs.record(connection, run.lease, sweep)
         decisions = await apply_observations(
             connection,
-            [answer for answer in answers if answer is not None],
+            [replace(answer, witness=Witness.LISTING) for answer in answers if answer is not None],
             source=Source.SWEEP,
             actor="stackone",
             now=run.runtime.clock.now(),
             metrics=run.runtime.metrics,
+            settings=run.runtime.settings.sync,
         )
     _count(run, sweep, decisions, listed=0)
     return True

@@ -133,7 +133,7 @@ export function Integrations({ client, stackone, theme, user, onSignOut }: Integ
               key={account.account_id}
               account={account}
               isNew={news?.accountId === account.account_id}
-              isLeaving={underWay.has(account.account_id)}
+              isLeaving={account.leaving || underWay.has(account.account_id)}
               onReconnect={() => open({ account_id: account.account_id, provider: account.provider })}
               onDisconnect={() => setLeaving(account)}
             />

@@ -92,7 +92,9 @@ async def test_while_stackone_is_away_the_request_is_kept_and_later_carried_out(
     assert answer.status_code == 202
     assert (answer.json()["account_id"], answer.json()["disconnect_requested_at"] is not None) == (account_id, True)
     listed = await world.broker.get("/v1/linked-accounts", headers=world.as_user("alice"))
-    assert listed.json()["data"] == []
+    assert [(row["leaving"], row["usable"], row["status"]) for row in listed.json()["data"]] == [
+        (True, False, "active")
+    ]
     await world.switch("DELETE", "/faults")
 
     async def deleted() -> bool:

@@ -136,7 +136,13 @@ async def test_no_reader_misses_a_change_among_concurrent_writers(world: World) 
             async with database.transaction() as connection:
                 observations = [observed(writer * 10 + number, step) for number in range(3)]
                 await apply_observations(
-                    connection, observations, source=Source.SWEEP, actor="test", now=clock.now(), metrics=metrics
+                    connection,
+                    observations,
+                    source=Source.SWEEP,
+                    actor="test",
+                    now=clock.now(),
+                    metrics=metrics,
+                    settings=world.settings.sync,
                 )
 
     seen: list[int] = []

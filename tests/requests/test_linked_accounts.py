@@ -27,7 +27,7 @@ async def test_confirm_reads_at_stackone_and_stores_without_any_webhook(world: W
     own = await world.broker.get(f"/v1/linked-accounts/{account_id}", headers=world.as_user("alice"))
     assert own.json() == account
     assert set(account) == {
-        "account_id", "owner_id", "owner_name", "username", "provider", "status", "usable", "needs_reauth",
+        "account_id", "owner_id", "owner_name", "username", "provider", "status", "usable", "leaving", "needs_reauth",
         "needs_reauth_since", "recovered_at", "status_reasons", "label", "type", "created_at", "updated_at",
         "verified_at",
     }  # fmt: skip

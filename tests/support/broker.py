@@ -118,6 +118,7 @@ class Broker:
                 actor="stackone",
                 now=self.clock.now(),
                 metrics=self.runtime.metrics,
+                settings=self.runtime.settings.sync,
             )
 
     async def linked(self, provider: str = "bamboohr", **fields: Any) -> str:

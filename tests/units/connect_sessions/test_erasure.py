@@ -274,7 +274,10 @@ async def have_stackone_ask_for_patience(broker: Broker) -> None:
 
 @pytest.mark.parametrize("calls", range(7))
 async def test_in_the_background_an_erasure_yields_to_people_at_every_step(broker: Broker, calls: int) -> None:
-    """Each call waits its turn: of the seven that this erasure takes, none is made once StackOne asked for patience."""
+    """Each call waits its turn: of those that this erasure takes, none is made once StackOne asked for patience.
+
+    None but the deletion that has its place already: between the read of the owner and it nothing may be waited for.
+    """
     await broker.linked()
     broker.project.faults.add({"path": "/accounts", "status": 500, "times": 1})
     pending = await erase(broker)
@@ -295,7 +298,7 @@ async def test_in_the_background_an_erasure_yields_to_people_at_every_step(broke
 
     assert done.state.value == "pending"
     called = [path for _, path in broker.calls()[before:] if path != "/accounts/none"]
-    assert len(called) == calls
+    assert len(called) == (5 if calls == 4 else calls)
 
 
 async def test_somebody_who_waits_is_served_in_spite_of_that(broker: Broker) -> None:

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from app.linked_accounts.apply import Decision, Observation, decide
-from app.linked_accounts.changes import Source
+from app.linked_accounts.apply import Decision, Observation, Removal, decide
+from app.linked_accounts.changes import Source, Witness
 from app.linked_accounts.store import LinkedAccount
 from app.stackone.models import Account
 
@@ -26,8 +26,10 @@ def account(**values: Any) -> Account:
     return Account.model_validate({"id": "a", **FIELDS, "updated_at": NOW, **values})
 
 
-def decided(before: LinkedAccount, now_shown: Account | None, ticket: int = 11) -> Decision:
-    return decide(before, Observation("a", now_shown, ticket), NOW)
+def decided(
+    before: LinkedAccount, now_shown: Account | None, ticket: int = 11, witness: Witness | None = None
+) -> Decision:
+    return decide(before, Observation("a", now_shown, ticket, witness=witness), NOW)
 
 
 def kinds(decision: Decision) -> list[str]:
@@ -58,12 +60,37 @@ UNSEEN = {"verified_at": None, "updated_at": None, "read_ticket": None, "status"
             ["account.updated"],
             id="its time went back and stays there",
         ),
-        pytest.param(row(), None, 11, "gone", ["account.unlinked"], id="gone"),
+        pytest.param(row(), None, 11, "unconfirmed", [], id="gone, says one answer"),
+        pytest.param(
+            row(gone_since=NOW - timedelta(seconds=59)), None, 11, "unconfirmed", [], id="gone, says another too soon"
+        ),
+        pytest.param(
+            row(gone_since=NOW - timedelta(seconds=60)),
+            None,
+            11,
+            "gone",
+            ["account.unlinked"],
+            id="gone, says another after a minute",
+        ),
+        pytest.param(row(gone_since=LATER), None, 11, "unconfirmed", [], id="gone since a time that is still to come"),
+        pytest.param(
+            row(deletion_witness="event"), None, 11, "gone", ["account.unlinked"], id="gone, and a signed event said so"
+        ),
         pytest.param(row(), None, 9, "stale", [], id="gone, said an older read"),
         pytest.param(row(**UNSEEN), None, 11, "retry", [], id="not there yet"),
         pytest.param(row(**UNSEEN, refresh_attempts=3), None, 11, "gone", [], id="never was there"),
         pytest.param(row(**UNSEEN), account(), 11, "applied", ["account.linked"], id="first seen"),
-        pytest.param(row(deleted_at=NOW), account(updated_at=LATER), 11, "buried", [], id="a tombstone, seen later"),
+        pytest.param(
+            row(deleted_at=NOW),
+            account(updated_at=LATER),
+            11,
+            "revived",
+            ["account.linked"],
+            id="a tombstone, seen later",
+        ),
+        pytest.param(
+            row(deleted_at=NOW, erasure_id="er_1"), account(), 11, "erased", [], id="an erased one, seen later"
+        ),
         pytest.param(row(deleted_at=NOW), account(updated_at=LATER), 9, "stale", [], id="an answer that came too late"),
         pytest.param(row(deleted_at=NOW), None, 11, "unchanged", [], id="still gone"),
         pytest.param(
@@ -137,8 +164,50 @@ def test_a_new_owner_gets_the_account_without_its_past() -> None:
 
 
 def test_an_account_that_is_gone_keeps_no_personal_fields() -> None:
-    gone = decided(row(label="Ann's", disconnect_requested_by="user:ann"), None)
+    gone = decided(row(label="Ann's", disconnect_requested_by="user:ann"), None, witness=Witness.DELETION)
     assert {name: gone.values[name] for name in ("username", "label", "status_reasons")} == dict.fromkeys(
         ("username", "label", "status_reasons")
     )
     assert gone.changes[0].cause == (Source.DISCONNECT, "user:ann")
+
+
+@pytest.mark.parametrize("witness", list(Witness))
+def test_a_second_witness_is_enough(witness: Witness) -> None:
+    gone = decided(row(), None, witness=witness)
+    assert (gone.outcome.value, gone.values["deletion_witness"]) == ("gone", witness.value)
+
+
+def test_while_removals_pause_only_what_two_reads_say_waits() -> None:
+    missing = {"gone_since": NOW - timedelta(hours=1)}
+    observation = Observation("a", None, 11)
+
+    def paused(before: LinkedAccount) -> str:
+        return decide(before, observation, NOW, Removal(timedelta(minutes=1), is_paused=True)).outcome.value
+
+    assert paused(row(**missing)) == "paused"
+    assert paused(row(**missing, deletion_witness="event")) == "gone"
+    # Its owner gave it up.
+    assert paused(row(**missing, disconnect_requested_at=EARLIER)) == "gone"
+
+
+def test_a_read_that_shows_the_account_takes_back_what_said_that_it_is_gone() -> None:
+    doubted = row(gone_since=EARLIER, deletion_witness="event")
+    shown = decided(doubted, account())
+    assert (shown.values["gone_since"], shown.values["deletion_witness"]) == (None, None)
+    # An event that came after the read began is not answered by it.
+    early = decide(doubted, Observation("a", account(), 11, marks=0), NOW)
+    assert "deletion_witness" not in early.values
+
+
+def test_a_revived_account_is_looked_at_once_more_and_has_no_past() -> None:
+    before = row(deleted_at=EARLIER, disconnect_requested_at=EARLIER, disconnect_requested_by="user:ann")
+    revived = decided(before, account())
+    assert revived.changes[0].changes == {"status": "active", "revived": True}
+    kept = ("deleted_at", "disconnect_requested_at", "disconnect_requested_by", "deletion_witness", "refresh_due_at")
+    assert [revived.values[name] for name in kept] == [None, None, None, None, NOW]
+
+
+def test_neither_side_of_an_owner_change_learns_who_made_the_broker_look() -> None:
+    decision = decided(row(), account(owner_id="globex", status="error"))
+    assert len(decision.changes) == 3
+    assert {change.cause for change in decision.changes} == {(Source.REFRESH, "stackone")}

@@ -1,17 +1,17 @@
-"""What a sweep decides, without touching the database."""
+"""How many accounts may be found missing before removing any is stopped. Pure."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class RemovalLimit:
-    """How many accounts one sweep may find missing."""
+    """How many accounts one sweep, or the refreshes of some minutes, may find missing."""
 
     percent: float
     floor: int
 
     def allows(self, *, known: int, suspects: int) -> bool:
-        """Tell whether a sweep that misses `suspects` of `known` accounts may go on to remove any.
+        """Tell whether any of `known` accounts may be removed where `suspects` of them are missing.
 
         The floor keeps a handful of accounts from tripping a percentage; 0 % means none at all.
         """

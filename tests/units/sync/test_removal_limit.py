@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.sync.plan import RemovalLimit
+from app.linked_accounts.removal_limit import RemovalLimit
 
 
 @pytest.mark.parametrize(
