@@ -16,6 +16,8 @@ from app.db.failures import DatabaseUnavailable
 from app.db.schema_version import expected_revision, known_revisions, stored_schema
 from app.db.standing import look
 from app.errors import AppError, Unavailable
+from app.linked_accounts.apply import REMOVALS_PAUSED, removals_paused
+from app.linked_accounts.store import count_unowned
 from app.push import outbox
 from app.push.sender import NotDelivered, Sender
 from app.runtime import Runtime
@@ -83,6 +85,13 @@ async def _database(runtime: Runtime) -> AsyncIterator[Finding]:
         last_event, oldest_due = await last_hint_at(connection), await oldest_due_at(connection)
         last_sweeps = await runs.recent(connection, 2)
         backlogs = await outbox.backlogs(connection)
+        are_paused = await removals_paused(connection, runtime.settings.sync, now)
+        unowned = await count_unowned(connection)
+    if are_paused:
+        yield Finding("removals", State.BROKEN, "paused: unusually many accounts are missing", REMOVALS_PAUSED)
+    if unowned:
+        remedy = "correct origin_owner_id at StackOne: it is no text that a verified token could name"
+        yield Finding("owner ids", State.WARNING, f"{unowned} accounts are shown to nobody", remedy)
     yield _last_event(last_event, now)
     yield _due(oldest_due, now)
     yield _sweeps(runtime, last_sweeps[0] if last_sweeps else None, now)

@@ -49,7 +49,7 @@ MintingService = Annotated[Service, Depends(_minting_service)]
     "",
     status_code=201,
     summary="Open a connect session for yourself: a token for the Hub",
-    responses=documented(401, 403, 404, 413, 422, 429, 502, 503),
+    responses=documented(401, 403, 404, 409, 413, 422, 429, 502, 503),
 )
 async def open_own_session(  # noqa: D103
     user: MintingUser, runtime: RuntimeDep, body: SessionRequest | None = None
@@ -83,7 +83,7 @@ async def get_owner_session(  # noqa: D103
     "/connect-sessions",
     status_code=201,
     summary="Open a connect session for an owner",
-    responses=documented(401, 403, 404, 413, 422, 429, 502, 503),
+    responses=documented(401, 403, 404, 409, 413, 422, 429, 502, 503),
 )
 async def open_owner_session(  # noqa: D103
     owner_id: OwnerId,
@@ -100,7 +100,7 @@ async def open_owner_session(  # noqa: D103
     "/auth-links",
     status_code=201,
     summary="Make a link with which a person can link an account for an owner, by e-mail for example",
-    responses=documented(401, 403, 404, 413, 422, 429, 502, 503),
+    responses=documented(401, 403, 404, 409, 413, 422, 429, 502, 503),
 )
 async def make_auth_link(  # noqa: D103
     owner_id: OwnerId,

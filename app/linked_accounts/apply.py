@@ -329,13 +329,18 @@ async def _removal(
     confirm_after = timedelta(seconds=settings.deletion_confirm_seconds)
     if all(observation.account is not None for observation in observations):
         return Removal(confirm_after)
-    missing = await count_missing_of_all_owners(connection, since=now - _LIMIT_WINDOW - confirm_after)
+    return Removal(confirm_after, is_paused=await removals_paused(connection, settings, now))
+
+
+async def removals_paused(connection: AsyncConnection, settings: SyncSettings, now: datetime) -> bool:
+    """Tell whether so many accounts are missing that the word of two reads removes none for now."""
+    since = now - _LIMIT_WINDOW - timedelta(seconds=settings.deletion_confirm_seconds)
+    missing = await count_missing_of_all_owners(connection, since=since)
     removal_limit = RemovalLimit(settings.sweep_max_removal_percent, settings.sweep_removal_floor)
     # Counting all accounts takes a while where there are millions: only if it matters.
     if missing <= removal_limit.floor and removal_limit.percent > 0:
-        return Removal(confirm_after)
-    known = await count_known_of_all_owners(connection)
-    return Removal(confirm_after, is_paused=not removal_limit.allows(known=known, suspects=missing))
+        return False
+    return not removal_limit.allows(known=await count_known_of_all_owners(connection), suspects=missing)
 
 
 def _only_seen_again(row: LinkedAccount, values: Mapping[str, Any]) -> bool:

@@ -157,6 +157,14 @@ async def count_missing_of_all_owners(connection: AsyncConnection, *, since: dat
     return int((await connection.execute(query)).scalar_one())
 
 
+async def count_unowned(connection: AsyncConnection) -> int:
+    """Return how many accounts StackOne has under an owner id that no verified caller can have."""
+    query = sa.select(sa.func.count()).where(
+        _C.owner_id.is_(None), _C.verified_at.is_not(None), _C.deleted_at.is_(None)
+    )
+    return int((await connection.execute(query)).scalar_one())
+
+
 async def list_of_any_owner(
     connection: AsyncConnection, *, owner_id: str | None, provider: str | None, after: str | None, limit: int
 ) -> list[LinkedAccount]:

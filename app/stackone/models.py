@@ -13,12 +13,15 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
+from app.inputs import storable
+
 # What StackOne's statuses mean to a caller; an unknown status is kept as it is and counts as neither.
 USABLE_STATUSES = frozenset({"active"})
 REAUTH_STATUSES = frozenset({"error", "expired"})
 
 # StackOne's ids are digits or nanoids. Anything else cannot exist, so it is not worth a call, and it never gets near
 # the path of one.
+_LONGEST_OWNER_ID = 255
 _ACCOUNT_ID = re.compile(r"[A-Za-z0-9_-]{1,255}")
 
 
@@ -86,6 +89,17 @@ def _storable(value: str) -> str:
     return value
 
 
+def _comparable(value: object) -> object:
+    """Take an owner id as it is, or not at all: cleaned, or read from a number, it would be somebody else's."""
+    if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_OWNER_ID or value != value.strip():
+        return None
+    try:
+        return storable(value)
+    except ValueError:
+        return None
+
+
+ComparableOwner = Annotated[str | None, BeforeValidator(_comparable)]
 Id = Annotated[str, BeforeValidator(_text), AfterValidator(_storable), Field(min_length=1, max_length=255)]
 Text = Annotated[str, BeforeValidator(_clean)]
 Instant = Annotated[datetime, BeforeValidator(_utc)]
@@ -111,9 +125,8 @@ class Account(Received):
     id: Id
     provider: Text = Field(validation_alias=AliasChoices("provider", "connector"))
     status: Text
-    owner_id: Text | None = Field(
-        default=None, max_length=255, validation_alias=AliasChoices("origin_owner_id", "owner_id")
-    )
+    owner_id: ComparableOwner = Field(default=None, validation_alias=AliasChoices("origin_owner_id", "owner_id"))
+    """As StackOne has it, or None where no verified caller can have such an id: the account is nobody's here."""
     owner_name: Text | None = Field(default=None, validation_alias=AliasChoices("origin_owner_name", "owner_name"))
     username: Text | None = Field(default=None, validation_alias=AliasChoices("origin_username", "username"))
     status_reasons: tuple[StatusReason, ...] | None = None
@@ -156,7 +169,7 @@ class AuthenticatedSession(Received):
     """A session looked up by its token."""
 
     id: Id
-    origin_owner_id: Text
+    origin_owner_id: ComparableOwner
     latest_connection_attempt: ConnectionAttempt | None = None
 
 

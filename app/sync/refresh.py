@@ -11,7 +11,7 @@ from app.linked_accounts.apply import UNRESOLVED, Observation, apply_observation
 from app.linked_accounts.changes import Source
 from app.linked_accounts.disconnect import Disconnected, carry_out
 from app.linked_accounts.due import DueAccount
-from app.linked_accounts.store import count_due_of_all_owners
+from app.linked_accounts.store import count_due_of_all_owners, count_unowned
 from app.runtime import Runtime
 from app.stackone.budget import Priority
 from app.stackone.models import Account, AccountGone
@@ -51,9 +51,10 @@ async def refresh_due(runtime: Runtime) -> int:
 
 
 async def count_due(runtime: Runtime) -> int:
-    """Count what waits, for the gauge; return 0, since there is nothing to repeat at once."""
+    """Count what waits and what is nobody's, for the gauges; return 0, since there is nothing to repeat at once."""
     async with runtime.database.reading() as connection:
         runtime.metrics.due.set(await count_due_of_all_owners(connection))
+        runtime.metrics.unowned.set(await count_unowned(connection))
     return 0
 
 
