@@ -1,5 +1,6 @@
 """Opens connections to PostgreSQL, as the settings say now."""
 
+import json
 from typing import Any, Final
 
 import structlog
@@ -13,7 +14,7 @@ from app.settings.database_url import Pooler, PostgresqlUrl, SslMode
 logger = structlog.get_logger(__name__)
 
 _APPLICATION_NAME: Final = "connect-broker"
-POOLED_DRIVER: Final = "postgresql+asyncpg_pooled"
+DRIVER: Final = "postgresql+asyncpg_prepared"
 
 
 class Connector:
@@ -48,7 +49,6 @@ class Connector:
         if not isinstance(url, PostgresqlUrl):  # pragma: no cover  open_engine has looked
             raise TypeError
         pooler = settings.pooled_by
-        limits = self._limits() if pooler is not Pooler.TRANSACTION else {}
         timeout = (url.connect_timeout or settings.pool_timeout_seconds) * (
             len(url.hosts) if url.connect_timeout is not None else 1
         )
@@ -69,13 +69,29 @@ class Connector:
                 "application_name": url.application_name or _APPLICATION_NAME,
                 "timezone": "UTC",
                 # Of what is said when connecting, PgBouncer takes these two and refuses the rest.
-                **(limits if pooler is Pooler.NONE else {}),
+                **(self._limits() if pooler is Pooler.NONE else {}),
                 **({"options": url.options} if url.options else {}),
             },
         )
-        if pooler is Pooler.SESSION:
-            await connection.execute("; ".join(f"SET {name} = {value}" for name, value in limits.items()))
+        try:
+            await self._prepare(connection, pooler)
+        except BaseException:
+            # Cancelled here, nobody else knows of it: it would stay open, behind a pooler perhaps within a transaction.
+            connection.terminate()
+            raise
         return connection
+
+    async def _prepare(self, connection: Any, pooler: Pooler) -> None:
+        if pooler is Pooler.SESSION:
+            await connection.execute("; ".join(f"SET {name} = {value}" for name, value in self._limits().items()))
+        # The driver looks the types up in several messages; a transaction keeps them with one server.
+        async with connection.transaction():
+            await connection.set_type_codec(
+                "json", schema="pg_catalog", format="binary", encoder=str.encode, decoder=_json_of
+            )
+            await connection.set_type_codec(
+                "jsonb", schema="pg_catalog", format="binary", encoder=_jsonb, decoder=_json_of_jsonb
+            )
 
     def _limits(self) -> dict[str, str]:
         milliseconds = str(int(self._statement_timeout_seconds * 1000))
@@ -91,25 +107,33 @@ def _tls(url: PostgresqlUrl, settings: DatabaseSettings) -> Any:
     return (url.sslmode or SslMode.PREFER).value
 
 
-class PooledDialect(PGDialect_asyncpg):
-    """PostgreSQL behind a pooler that changes servers between transactions: nothing may span two of them.
+def _json_of(data: bytes) -> Any:
+    return json.loads(data)
 
-    SQLAlchemy calls these for each new connection, outside any transaction; the driver then prepares and executes in
-    two messages, between which the pooler may go to another server.
+
+# The first byte of JSONB on the wire is its version.
+def _jsonb(text: str) -> bytes:
+    return b"\x01" + text.encode()
+
+
+def _json_of_jsonb(data: bytes) -> Any:
+    return json.loads(data[1:])
+
+
+class PreparedDialect(PGDialect_asyncpg):
+    """SQLAlchemy's dialect, for connections that the connector has prepared.
+
+    Its own preparation has no place where a connection is given up when it is cancelled, and no transaction around it.
     """
 
-    driver = "asyncpg_pooled"
+    driver = "asyncpg_prepared"
     supports_statement_cache = True
 
     async def setup_asyncpg_json_codec(self, conn: Any) -> None:
-        """Look the type up in one transaction."""
-        async with conn.driver_connection.transaction():
-            await super().setup_asyncpg_json_codec(conn)  # type: ignore[no-untyped-call]
+        """Leave it as the connector made it."""
 
     async def setup_asyncpg_jsonb_codec(self, conn: Any) -> None:
-        """Look the type up in one transaction."""
-        async with conn.driver_connection.transaction():
-            await super().setup_asyncpg_jsonb_codec(conn)  # type: ignore[no-untyped-call]
+        """Leave it as the connector made it."""
 
 
-registry.register("postgresql.asyncpg_pooled", __name__, "PooledDialect")
+registry.register("postgresql.asyncpg_prepared", __name__, "PreparedDialect")

@@ -15,7 +15,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
-from app.db.connector import POOLED_DRIVER, Connector
+from app.db.connector import DRIVER, Connector
 from app.db.sqlite import SqliteConnections
 from app.settings import DatabaseSettings
 from app.settings.database_url import Pooler, SqliteUrl
@@ -39,7 +39,7 @@ def open_engine(settings: DatabaseSettings, *, statement_timeout_seconds: float 
         {"prepared_statement_cache_size": 0, "prepared_statement_name_func": str} if is_pooled else {}
     )
     engine = create_async_engine(
-        URL.create(POOLED_DRIVER if is_pooled else "postgresql+asyncpg"),
+        URL.create(DRIVER),
         pool_size=settings.pool_size,
         max_overflow=settings.pool_overflow,
         pool_timeout=settings.pool_timeout_seconds,

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 from typing import Final
+from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -13,8 +14,8 @@ from app.db.schema_version import Fit, known_revisions, stored_schema
 
 # After a failover, and where the role or the server was told so, PostgreSQL takes reads and refuses writes.
 _IS_READ_ONLY: Final = sa.text("SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean")
-# Looks that were given up and still wind up their connection; kept so that they are not collected before their end.
-_winding_up: set[asyncio.Task["Standing"]] = set()
+# The look that is under way at each database: probes that come meanwhile wait for the same one.
+_under_way: WeakKeyDictionary[Database, asyncio.Task["Standing"]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -28,27 +29,14 @@ class Standing:
 async def look(database: Database, *, within: float) -> Standing:
     """Look at the database. Never raises, and never takes longer than `within` seconds.
 
-    What a driver does to end a connection that hangs may take longer than that, and is not waited for.
+    A look that takes longer goes on by itself, until the limits for connections and statements end it: cancelling one
+    while it connects would cost more than that.
     """
-    task = asyncio.create_task(_look(database))
-    try:
-        done, _ = await asyncio.wait({task}, timeout=within)
-    except asyncio.CancelledError:
-        task.cancel()
-        raise
-    if done:
-        return task.result()
-    task.cancel()
-    _winding_up.add(task)
-    task.add_done_callback(_wound_up)
-    return Standing(failure=Failure(Cause.UNREACHABLE))
-
-
-def _wound_up(task: "asyncio.Task[Standing]") -> None:
-    _winding_up.discard(task)
-    if not task.cancelled():
-        # Looked at, so that the loop does not report it.
-        task.exception()
+    task = _under_way.get(database)
+    if task is None or task.done():
+        task = _under_way[database] = asyncio.create_task(_look(database))
+    done, _ = await asyncio.wait({task}, timeout=within)
+    return task.result() if done else Standing(failure=Failure(Cause.UNREACHABLE))
 
 
 async def _look(database: Database) -> Standing:

@@ -97,4 +97,5 @@ class DatabaseSettings(Section):
         try:
             tls_context(url, self.ca_file)
         except CertificateMistake as error:
-            yield "URL" if str(error).startswith("ssl") else "CA_FILE", str(error)
+            word, _, reason = str(error).partition(": ")
+            yield ("CA_FILE", reason) if word == "CA_FILE" else ("URL", str(error))
