@@ -47,7 +47,13 @@ class SqliteConnections:
 
         async def connect() -> SqliteConnection:
             connection = SqliteConnection(lambda: sqlite3.connect(database, **options), iter_chunk_size=64)
-            await connection
+            try:
+                await connection
+            except BaseException:
+                # Its thread still has a word to say to the loop.
+                if connection.ended is not None:
+                    await asyncio.wait({connection.ended})
+                raise
             return connection
 
         # Those whose threads have ended need no care any more.
