@@ -1,8 +1,8 @@
 """Whether a pooled connection still works, judged by its use and age instead of a question before each use.
 
-SQLAlchemy's own ping costs three waits for PostgreSQL before every checkout. A connection that was in use a second ago, and whose socket the server has not closed since, is as good as one that was asked; the loop learns of a closed
-socket by itself. One that has been idle longer is asked, in one wait: firewalls and balancers forget connections
-without telling.
+SQLAlchemy's own ping costs three waits for PostgreSQL before every checkout. A connection that was in use a second ago,
+and whose socket the server has not closed since, is as good as one that was asked; the loop learns of a closed socket
+by itself. One that has been idle longer is asked, in one wait: firewalls and balancers forget connections silently.
 """
 
 import asyncio
