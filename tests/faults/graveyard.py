@@ -79,7 +79,13 @@ class Graveyard:
                 ]
             },
             **{
-                "sync": {"poll_seconds": 0.05, "backoff_seconds": 0.1, "claim_seconds": 5, "sweep_interval_seconds": 0},
+                "sync": {
+                    "poll_seconds": 0.05,
+                    "backoff_seconds": 0.1,
+                    "claim_seconds": 5,
+                    "sweep_interval_seconds": 0,
+                    "deletion_confirm_seconds": 0.5,
+                },
                 **sections,
             },
         )

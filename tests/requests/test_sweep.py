@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -15,6 +16,7 @@ from app.db.leases import LeaseLost, acquire
 from app.db.tables import metadata
 from app.errors import Unavailable
 from app.identity.caller import Scope
+from app.linked_accounts.store import count_unowned
 from app.linked_accounts.tables import account_events, linked_accounts
 from app.sync import runs
 from app.sync.preview import dry_run
@@ -208,7 +210,6 @@ async def test_a_sweep_that_nobody_took_up_for_a_day_is_given_up(quiet: Quiet) -
     "row",
     [
         pytest.param({"status": None}, id="no status"),
-        pytest.param({"origin_owner_id": "x" * 300}, id="an owner that does not fit"),
         pytest.param({"id": "a\x00b"}, id="an id that no database keeps"),
         pytest.param({"updated_at": "yesterday"}, id="no time"),
     ],
@@ -232,6 +233,33 @@ async def test_a_row_that_cannot_be_read_removes_nothing_and_the_rest_is_taken(
     assert (done.state, done.removed, done.listed) == (SweepState.STOPPED, 0, 11)
     assert "listing_rows_unreadable" in (done.reason or "")
     assert set(await stored(quiet)) == {*ids, *fresh}
+
+
+@pytest.mark.parametrize(
+    "owner_id",
+    ["x" * 300, "org_acme\x00", " org_acme", "org_acme\u202e", "\ud800org_acme", "", None, 7, {"id": "org_acme"}],
+    ids=["too-long", "nul", "blank", "override", "surrogate", "empty", "null", "number", "object"],
+)
+async def test_an_owner_id_that_nobody_can_have_is_nobodys_and_no_hole(quiet: Quiet, owner_id: Any) -> None:
+    odd = await quiet.link("alice")
+    gone = await quiet.link()
+    await sweep(quiet)
+    await quiet.switch("DELETE", f"/accounts/{gone}")
+
+    async def listed(_page: int) -> httpx2.Response | None:
+        answer = (await quiet.stackone.get("/accounts?page=1&page_size=4", headers=BASIC)).json()
+        rows = [{**row, "origin_owner_id": owner_id} if row["id"] == odd else row for row in answer]
+        return httpx2.Response(200, text=json.dumps(rows) if _page == 1 else "[]")
+
+    quiet.answer_pages(listed)
+    done = await sweep(quiet)
+    assert (done.state, done.removed) == (SweepState.DONE, 1)
+    async with quiet.runtime.database.reading() as connection:
+        assert await count_unowned(connection) == 1
+    shown = await quiet.broker.get("/v1/linked-accounts", headers=quiet.as_user("alice"))
+    assert shown.json()["data"] == []
+    one = await quiet.broker.get(f"/v1/accounts/{odd}", headers=quiet.as_service())
+    assert one.status_code == 404
 
 
 async def test_a_page_that_is_refused_removes_nothing_and_the_rest_is_taken(quiet: Quiet) -> None:
