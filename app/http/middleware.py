@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import FieldError, Unprocessable
@@ -135,6 +136,9 @@ class AccessLog:
 
         try:
             await self._app(scope, receive, send_and_note)
+        except ClientDisconnect:
+            # Whoever hangs up in the middle of a request is told nothing, and nothing of ours has failed.
+            pass
         except Exception as error:
             if status is not None:
                 raise
@@ -144,7 +148,7 @@ class AccessLog:
             route = _route_template(scope)
             # The client chooses the method too: unknown ones share a label, or anybody could make metric series.
             method = scope["method"] if scope["method"] in _METHODS else "other"
-            self._metrics.requests.labels(method, route, str(status)).observe(seconds)
+            self._metrics.requests.labels(method, route, str(status or "disconnected")).observe(seconds)
             if route not in _QUIET_ROUTES:
                 access_log.info("request", method=method, route=route, status=status, seconds=round(seconds, 4))
 

@@ -28,8 +28,6 @@ _PROBLEMS = {
 }
 _HEADERS = [(name.encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
 _COMMON_HEADERS = [*_HEADERS, (b"content-type", MEDIA_TYPE.encode()), (b"cache-control", b"no-store")]
-# Bytes of chunk framing that a byte of body may come with: the smallest chunk has five around its one.
-_FRAMING_PER_BYTE = 16
 
 
 class _Awaited(Enum):
@@ -68,8 +66,6 @@ class GuardedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._parsed_bytes = 0
         self._messages = 0
-        self._body_bytes = 0
-        self._framing_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first head."""
@@ -97,14 +93,11 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _feed(self, piece: bytes) -> bool:
         """Parse a piece; return whether to go on."""
-        messages, body_bytes, awaited = self._messages, self._body_bytes, self._awaited
+        messages = self._messages
         try:
             self.parser.feed_data(piece)
-        except httptools.HttpParserUpgrade:
-            # No other protocol is served here: the request is answered as plain HTTP, and the connection closed,
-            # because the parser cannot go on.
-            self.cycle.keep_alive = False
-            return False
+        except httptools.HttpParserUpgrade as upgrade:
+            return self._go_on_without_upgrade(piece[upgrade.args[0] :])
         except httptools.HttpParserError:
             self._refuse(431 if self._is_too_large else 400)
             return False
@@ -113,17 +106,44 @@ class GuardedProtocol(HttpToolsProtocol):
             self._head_bytes = self._head_bytes + len(piece) if messages == self._messages else 0
             if self._head_bytes >= self.max_header_bytes:
                 self._refuse(431)
-        elif self._awaited is awaited is _Awaited.BODY:
-            self._framing_bytes += len(piece) - (self._body_bytes - body_bytes)
-            if self._framing_bytes > self.max_header_bytes + _FRAMING_PER_BYTE * self._body_bytes:
-                self._refuse(400)
         return not self._is_refused
+
+    def _go_on_without_upgrade(self, rest: bytes) -> bool:
+        """Read a request that offered another protocol as the HTTP/1.1 request that it also is (RFC 9110 section 7.8).
+
+        The parser ends such a message with its head and hands everything behind it over: a body would be dropped and
+        the request acted upon without it. So the head is parsed once more without the offer, and the body after it.
+        """
+        if self._is_connect():
+            # It has no body that could be told from a tunnel's bytes; its answer ends the connection.
+            self.cycle.keep_alive = False
+            return False
+        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+        lines = [b"%s: %s" % header for header in self.headers if header[0] not in {b"upgrade", b"connection"}]
+        tokens = {
+            token.strip().lower()
+            for name, value in self.headers
+            if name == b"connection"
+            for token in value.split(b",")
+        }
+        if kept := tokens & {b"close", b"keep-alive"}:
+            lines.append(b"connection: " + b", ".join(sorted(kept)))
+        head = b"\r\n".join([b"%s %s HTTP/%s" % (method, self.url, version), *lines, b"", b""])
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        return self._feed(head) and (not rest or self._feed(rest))
+
+    def _is_connect(self) -> bool:
+        return bool(self.parser.get_method() == b"CONNECT")
+
+    def _is_offered_upgrade(self) -> bool:
+        return bool(self.parser.should_upgrade()) and not self._is_connect()
 
     def on_message_begin(self) -> None:
         """Begin a head; the deadline may be running already, since the connection or the last request."""
         self._awaited = _Awaited.HEAD
         self._has_begun = True
-        self._head_bytes = self._parsed_bytes = self._body_bytes = self._framing_bytes = 0
+        self._head_bytes = self._parsed_bytes = 0
         if self._deadline is None:
             self._wait(self.header_timeout)
         super().on_message_begin()
@@ -135,25 +155,24 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Count what was parsed. Trailers are dropped: merged into the headers, they could replace what a proxy set."""
+        self._count_parsed(len(name) + len(value) + 4)
         if self._awaited is _Awaited.HEAD:
-            self._count_parsed(len(name) + len(value) + 4)
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Go on to the body; shed the request if there are too many."""
+        if self._is_offered_upgrade():
+            return
         self._awaited = _Awaited.BODY
         self._wait(self.body_timeout)
         is_crowded = len(self.connections) > self.max_requests or len(self.tasks) >= self.max_requests
         self.app = _overloaded if is_crowded else self.config.loaded_app
         super().on_headers_complete()
 
-    def on_body(self, body: bytes) -> None:
-        """Count the body, for the framing around it."""
-        self._body_bytes += len(body)
-        super().on_body(body)
-
     def on_message_complete(self) -> None:
         """Wait for nothing more of this request."""
+        if self._is_offered_upgrade():
+            return
         self._awaited = _Awaited.NOTHING
         self._has_begun = False
         self._messages += 1

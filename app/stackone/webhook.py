@@ -8,6 +8,7 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +19,8 @@ from app.errors import Unauthenticated, Unprocessable
 from app.stackone.models import Id, Received, Text
 
 SIGNATURE_HEADER = "x-stackone-signature"
-# 43 characters unpadded, 44 padded; anything much longer is not worth a comparison.
-_LONGEST_SIGNATURE = 64
+# 32 bytes as base64url: 43 characters, and one more where it is padded.
+_SIGNATURE = re.compile(r"[A-Za-z0-9_-]{43}=?", re.ASCII)
 
 
 class AccountEvent(Received):
@@ -41,13 +42,20 @@ class Delivery:
     """None where the event is not about an account."""
 
 
+def require_signature(signatures: Sequence[str]) -> None:
+    """Raise Unauthenticated for headers that cannot hold a signature: the body is then not worth being read."""
+    if len(signatures) != 1 or not _SIGNATURE.fullmatch(signatures[0]):
+        reason = "the webhook's signature header is missing, repeated or malformed"
+        raise Unauthenticated(reason, credential_sent=bool(signatures))
+
+
 def matching_secret(body: bytes, signatures: Sequence[str], secrets: Sequence[bytes]) -> int | None:
     """Return the position of the secret that signed `body`, or None.
 
     Compares text as bytes in constant time: decoding first would accept junk characters and changed last ones, and
     comparing `str` raises on non-ASCII. Every secret is tried, so that time does not tell which one matched.
     """
-    if len(signatures) != 1 or len(signatures[0]) > _LONGEST_SIGNATURE:
+    if len(signatures) != 1 or not _SIGNATURE.fullmatch(signatures[0]):
         return None
     given = signatures[0].removesuffix("=").encode("utf-8", "replace")
     found: int | None = None

@@ -1,6 +1,6 @@
 """The inbox of StackOne's events: each is written down once, and its account marked due, before it is acknowledged."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from enum import Enum
 
@@ -14,7 +14,7 @@ from app.linked_accounts.changes import Kind, Source, Witness
 from app.linked_accounts.tables import account_events
 from app.runtime import Runtime
 from app.stackone.models import possible_account_id
-from app.stackone.webhook import AccountEvent, Delivery, unwrap
+from app.stackone.webhook import AccountEvent, Delivery, require_signature, unwrap
 
 _DELETED = "account.deleted"
 
@@ -30,14 +30,16 @@ class Outcome(Enum):
     FOREIGN_PROJECT = "foreign_project"
 
 
-async def receive(runtime: Runtime, body: bytes, signatures: Sequence[str]) -> Outcome:
+async def receive(runtime: Runtime, read_body: Callable[[], Awaitable[bytes]], signatures: Sequence[str]) -> Outcome:
     """Verify a delivery and write it down. Raises Unauthenticated or Unprocessable as `unwrap` does.
 
+    The signature's header comes first: whoever sends none, or no possible one, makes nobody keep a body in memory.
     Whatever fails on the way raises, so that StackOne gets no 200 for an event that is not on disk.
     """
     secrets = [secret.get_secret_value().encode() for secret in runtime.settings.stackone.webhook_secrets]
     try:
-        delivery = unwrap(body, signatures, secrets)
+        require_signature(signatures)
+        delivery = unwrap(await read_body(), signatures, secrets)
     except Unauthenticated:
         runtime.metrics.webhooks.labels("refused").inc()
         raise

@@ -30,8 +30,7 @@ service = APIRouter(prefix="/v1/sync", tags=["service"])
     },
 )
 async def receive_event(request: Request, runtime: RuntimeDep) -> Receipt:  # noqa: D103
-    body = await request.body()
-    return Receipt.of(await receive(runtime, body, request.headers.getlist(SIGNATURE_HEADER)))
+    return Receipt.of(await receive(runtime, request.body, request.headers.getlist(SIGNATURE_HEADER)))
 
 
 async def _sync_writer(caller: Annotated[Service, Depends(requires(Scope.SYNC_WRITE))]) -> Service:
