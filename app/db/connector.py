@@ -13,6 +13,7 @@ from app.settings.database_url import Pooler, PostgresqlUrl, SslMode
 
 logger = structlog.get_logger(__name__)
 
+_GRACE_SECONDS: Final = 1.0
 _APPLICATION_NAME: Final = "connect-broker"
 DRIVER: Final = "postgresql+asyncpg_prepared"
 
@@ -62,7 +63,9 @@ class Connector:
             direct_tls=url.is_tls_direct,
             target_session_attrs=url.target_session_attrs,
             timeout=timeout,
-            command_timeout=self._statement_timeout_seconds,
+            # The server's own limit comes first where it has one, since it says what ended; this is for one that hangs.
+            command_timeout=self._statement_timeout_seconds
+            + (_GRACE_SECONDS if pooler is not Pooler.TRANSACTION else 0),
             # Behind a transaction pooler the next statement may go to another server, where nothing is prepared.
             statement_cache_size=0 if pooler is Pooler.TRANSACTION else 100,
             server_settings={
