@@ -3,7 +3,7 @@
 engine               reading()                   transaction()
 SQLite               no BEGIN                    BEGIN IMMEDIATE
 PostgreSQL           no BEGIN                    BEGIN
-transaction pooler   BEGIN                       BEGIN, its limits
+transaction pooler   no BEGIN                    BEGIN, its limits
 """
 
 from typing import Any, Final
@@ -46,8 +46,9 @@ def open_engine(settings: DatabaseSettings, *, statement_timeout_seconds: float 
         isolation_level="READ COMMITTED",
         connect_args={"async_creator_fn": Connector(settings, statement_timeout_seconds=timeout), **cache},
         # One statement is a transaction by itself, and under READ COMMITTED several see no common state anyway: BEGIN
-        # and COMMIT would be two waits for nothing. A transaction pooler needs them to stay with one server.
-        execution_options={READING: {} if is_pooled else {"isolation_level": "AUTOCOMMIT"}},
+        # and COMMIT would be two waits for nothing. A transaction pooler stays with one
+        # server from the parsing of an unnamed statement to the end of its execution (ADR 7).
+        execution_options={READING: {"isolation_level": "AUTOCOMMIT"}},
         # Parameters hold names and ids of people; they stay out of error texts.
         hide_parameters=True,
     )
