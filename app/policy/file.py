@@ -89,7 +89,7 @@ def read_policy(path: Path | None) -> Policy:
         return Policy()
     try:
         raw = path.read_bytes()
-        text = raw.decode()
+        text = raw.decode("utf-8-sig")
     except OSError as error:
         raise SettingsError([f"policy file {path}: cannot be read ({type(error).__name__})"]) from error
     except UnicodeDecodeError as error:

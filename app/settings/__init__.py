@@ -10,7 +10,6 @@ from app.settings.identity import (
 )
 from app.settings.limits import LimitSettings
 from app.settings.load import (
-    PREFIX,
     Settings,
     SettingsError,
     load_database_settings,
@@ -20,6 +19,7 @@ from app.settings.load import (
 from app.settings.push import PushDestination, PushSettings
 from app.settings.section import Environment, Section
 from app.settings.serving import HttpSettings, LogSettings, MetricsSettings
+from app.settings.sources import PREFIX
 from app.settings.stackone import SessionSettings, StackOneSettings, SyncSettings
 from app.settings.tls import TlsSettings
 

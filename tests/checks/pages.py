@@ -24,6 +24,11 @@ mistake at once, and starts nothing; `broker serve` refuses to start in the same
 file: point `BROKER_SECRETS_DIR` at a folder whose files are named like the variables, and what the environment does
 not say is read from there.
 
+White space, a trailing newline, one pair of quotes and a byte order mark around a value are taken off, in variables and
+in files alike; files may be UTF-16 with a mark. A value that is empty, holds a line break (outside JSON) or characters
+that cannot be seen is refused by name. `null` switches off what may be absent. What Kubernetes says of Services called
+`broker` or `broker-metrics` (`BROKER_PORT=tcp://...`, `BROKER_SERVICE_HOST` and the like) is ignored.
+
 In production (the default) only https is spoken to StackOne and identity providers, secrets have at least 16
 characters, and nothing that `broker-demo` made is accepted. `BROKER_ENVIRONMENT=development` accepts plain http on
 loopback, listens on loopback only, and refuses keys that look like real StackOne keys.

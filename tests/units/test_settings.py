@@ -175,6 +175,151 @@ def test_secrets_may_come_from_files(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert settings.service_keys.pepper.get_secret_value() == "canary-from-the-environment"
 
 
+# What Kubernetes tells every container about Services called broker and broker-metrics, and what Docker's links add.
+SERVICE_LINKS = {
+    "BROKER_SERVICE_HOST": "10.43.0.17",
+    "BROKER_SERVICE_PORT": "8000",
+    "BROKER_SERVICE_PORT_HTTP": "8000",
+    "BROKER_PORT": "tcp://10.43.0.17:8000",
+    "BROKER_PORT_8000_TCP": "tcp://10.43.0.17:8000",
+    "BROKER_PORT_8000_TCP_PROTO": "tcp",
+    "BROKER_PORT_8000_TCP_PORT": "8000",
+    "BROKER_PORT_8000_TCP_ADDR": "10.43.0.17",
+    "BROKER_METRICS_SERVICE_HOST": "fd00::17",
+    "BROKER_METRICS_SERVICE_PORT": "9464",
+    "BROKER_METRICS_SERVICE_PORT_HTTP_METRICS": "9464",
+    "BROKER_METRICS_PORT": "tcp://[fd00::17]:9464",
+    "BROKER_METRICS_PORT_9464_TCP": "tcp://[fd00::17]:9464",
+    "BROKER_METRICS_PORT_9464_TCP_PROTO": "tcp",
+    "BROKER_METRICS_PORT_9464_TCP_PORT": "9464",
+    "BROKER_METRICS_PORT_9464_TCP_ADDR": "fd00::17",
+}
+
+
+def test_what_kubernetes_says_of_services_is_not_for_the_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in SERVICE_LINKS.items():
+        monkeypatch.setenv(name, value)
+    assert load_settings().http.port == 8000
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("BROKER_PORT", "8000"),
+        ("BROKER_METRICS_PORT", "9464"),
+        ("BROKER_SERVICE_HOST", "0.0.0.0/0"),
+        ("BROKER_SERVICE_KEYS_PEPPER", "canary-pepper-0123456789"),
+        ("BROKER_SERVICE_PORTS", "8000"),
+        ("BROKER_HTTP__PORT_8000_TCP", "tcp://10.43.0.17:8000"),
+        ("BROKER_DATABASE_URL", "postgresql://canary"),
+    ],
+)
+def test_a_name_of_ours_that_is_mistyped_still_stops_the_start(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert mistakes() == [name]
+
+
+KEY = GOOD["BROKER_STACKONE__API_KEY"]
+HARMLESS = [
+    KEY + "\n",
+    KEY + "\r\n",
+    f" {KEY} ",
+    f'"{KEY}"',
+    f"'{KEY}'\n",
+    f"\ufeff{KEY}",
+    f"{KEY}\u200b",
+    f'"{KEY}\n"',
+]
+HARMFUL = [
+    "canary-key\n-in-two-lines",
+    "canary-\x00-0123456789",
+    "canary\u200b-0123456789",
+    '"canary-0123456789',
+    '""',
+    " ",
+]
+
+
+@pytest.mark.parametrize("in_file", [False, True])
+@pytest.mark.parametrize("value", HARMLESS)
+def test_what_a_platform_puts_around_a_secret_is_taken_off(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, value: str, *, in_file: bool
+) -> None:
+    deliver(monkeypatch, tmp_path, "BROKER_STACKONE__API_KEY", value.encode(), in_file=in_file)
+    assert load_settings().stackone.api_key.get_secret_value() == KEY
+
+
+@pytest.mark.parametrize("in_file", [False, True])
+@pytest.mark.parametrize("value", [*HARMFUL, b"canary-\xff\xfe-0123456789"])
+def test_a_secret_that_cannot_be_meant_is_refused_by_its_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, value: str | bytes, *, in_file: bool
+) -> None:
+    raw = value if isinstance(value, bytes) else value.encode()
+    in_file = in_file or b"\x00" in raw  # no environment can hold a NUL
+    deliver(monkeypatch, tmp_path, "BROKER_STACKONE__API_KEY", raw, in_file=in_file)
+    assert mistakes() == ["BROKER_STACKONE__API_KEY"]
+
+
+def deliver(monkeypatch: pytest.MonkeyPatch, folder: Path, name: str, raw: bytes, *, in_file: bool) -> None:
+    """Set a variable to bytes, in the environment or by a file of the secrets folder."""
+    if in_file:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("BROKER_SECRETS_DIR", str(folder))
+        (folder / name).write_bytes(raw)
+    else:
+        monkeypatch.setenv(name, os.fsdecode(raw))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        '["canary-webhook-secret-0123\\n"]',
+        "'[\"canary-webhook-secret-0123\"]'",
+        '"[\\"canary-webhook-secret-0123\\"]"',
+        '[\n  "canary-webhook-secret-0123"\n]\n',
+    ],
+)
+def test_lists_are_cleaned_inside_and_out(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("BROKER_STACKONE__WEBHOOK_SECRETS", value)
+    [secret] = load_settings().stackone.webhook_secrets
+    assert secret.get_secret_value() == "canary-webhook-secret-0123"
+
+
+def test_a_secret_in_a_list_is_refused_by_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BROKER_STACKONE__WEBHOOK_SECRETS", '["canary-webhook\\n-0123456789"]')
+    assert mistakes() == ["BROKER_STACKONE__WEBHOOK_SECRETS"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be"])
+def test_files_of_windows_are_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, encoding: str) -> None:
+    mark = "\ufeff" if encoding == "utf-16-be" else ""
+    raw = f"{mark}{KEY}\r\n".encode(encoding)
+    deliver(monkeypatch, tmp_path, "BROKER_STACKONE__API_KEY", raw, in_file=True)
+    assert load_settings().stackone.api_key.get_secret_value() == KEY
+
+
+def test_a_secret_that_kubernetes_mounts_is_read_through_its_links(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    revision = tmp_path / "..2026_11_26"
+    revision.mkdir()
+    (tmp_path / "..data").symlink_to(revision.name)
+    (tmp_path / ".BROKER_STACKONE__API_KEY.swp").write_text("canary")
+    for name, value in GOOD.items():
+        monkeypatch.delenv(name)
+        (revision / name).write_text(value)
+        (tmp_path / name).symlink_to(f"..data/{name}")
+    monkeypatch.setenv("BROKER_SECRETS_DIR", f"{tmp_path}\n")
+    assert load_settings().stackone.api_key.get_secret_value() == KEY
+    (tmp_path / "BROKER_STACKONE__API_KEY").unlink()
+    (tmp_path / "BROKER_STACKONE__API_KEY").mkdir()
+    (tmp_path / "BROKER_SERVICE_KEYS__PEPPER").unlink()
+    (tmp_path / "BROKER_SERVICE_KEYS__PEPPER").symlink_to("..data/absent")
+    assert mistakes() == ["BROKER_SERVICE_KEYS__PEPPER", "BROKER_STACKONE__API_KEY"]
+
+
 def test_migrations_need_the_database_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in GOOD:
         if name != "BROKER_DATABASE__URL":

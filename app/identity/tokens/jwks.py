@@ -48,7 +48,7 @@ class KeySet:
 def parse_key_set(body: bytes, algorithms: Sequence[str]) -> KeySet:
     """Read a JWKS, keeping keys for signatures by the given algorithms. Raises UnusableKeySet."""
     try:
-        document = json.loads(body.decode("utf-8"))
+        document = json.loads(body.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         message = "the key set is not JSON"
         raise UnusableKeySet(message) from error

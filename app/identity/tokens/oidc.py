@@ -95,7 +95,7 @@ class KeyFetcher:
 
 def _json_object(body: bytes) -> dict[str, Any]:
     try:
-        document = json.loads(body.decode("utf-8"))
+        document = json.loads(body.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         message = "the discovery document is not JSON"
         raise KeysUnreachable(message) from error

@@ -137,3 +137,8 @@ def test_a_key_without_a_name_answers_to_none() -> None:
     assert key_set(rsa_key().jwk(kid=None)).find("rsa-1", "RS256") is None
     with pytest.raises(UnusableKeySet):
         key_set(rsa_key().jwk(kid=None), rsa_key("rsa-2").jwk(kid=None))
+
+
+def test_a_byte_order_mark_is_no_part_of_the_keys() -> None:
+    body = json.dumps({"keys": [rsa_key().jwk()]}).encode("utf-8-sig")
+    assert parse_key_set(body, ("RS256",)).find("rsa-1", "RS256") is not None

@@ -180,6 +180,8 @@ def test_a_file_that_cannot_be_read_is_a_mistake(tmp_path: Path) -> None:
         assert mistake() == f"policy file {file}, line {line}: is not UTF-8"
     file.write_text("x = 1\n" + GOOD)
     assert mistake().startswith(f"policy file {file}, line 1: unknown key 'x'")
+    file.write_text(GOOD, encoding="utf-8-sig")
+    assert read_policy(file) == parse_policy(GOOD)
     assert read_policy(None) == Policy()
 
 
