@@ -144,6 +144,11 @@ export interface components {
             /** Label */
             label: string | null;
             /**
+             * Leaving
+             * @description Whether it is being disconnected: nothing to use or to reconnect any more.
+             */
+            leaving: boolean;
+            /**
              * Needs Reauth
              * @description Whether somebody has to sign in to the provider anew.
              */
@@ -197,6 +202,11 @@ export interface components {
             created_at: string | null;
             /** Label */
             label: string | null;
+            /**
+             * Leaving
+             * @description Whether it is being disconnected: nothing to use or to reconnect any more.
+             */
+            leaving: boolean;
             /**
              * Needs Reauth
              * @description Whether somebody has to sign in to the provider anew.
@@ -506,6 +516,15 @@ export interface operations {
             };
             /** @description It does not exist, or it is not the caller's: the same answer. */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description It clashes with the present state. */
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -895,7 +914,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description StackOne is away; it is deleted there as soon as it is back. */
+            /** @description StackOne has yet to confirm that it is gone; until then the account is `leaving`. */
             202: {
                 headers: {
                     [name: string]: unknown;
@@ -904,7 +923,7 @@ export interface operations {
                     "application/json": components["schemas"]["LeavingAccountOut"];
                 };
             };
-            /** @description StackOne has deleted it, now or earlier; a repeat answers the same. */
+            /** @description StackOne says that it is gone; a repeat answers the same. */
             204: {
                 headers: {
                     [name: string]: unknown;
