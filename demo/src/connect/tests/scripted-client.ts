@@ -105,6 +105,7 @@ export function account(fields: Partial<LinkedAccount> = {}): LinkedAccount {
     provider: "bamboohr",
     status: "active",
     usable: true,
+    leaving: false,
     needs_reauth: false,
     needs_reauth_since: null,
     recovered_at: null,
