@@ -217,7 +217,7 @@ class Calls:
         try:
             # An empty body is an answer to a delete, and nowhere else: readers of it fail on None.
             return (json.loads(content) if content else None), "ok"
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise _TransientError("unreadable") from error
 
     async def _send(self, call: Call) -> tuple[httpx2.Response, bytes]:
@@ -260,7 +260,7 @@ def _says_not_found(content: bytes) -> bool:
     """Tell StackOne's own 404 from that of a gateway or a wrong base URL, which must not look like a deletion."""
     try:
         body = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return (
         isinstance(body, Mapping)
@@ -278,7 +278,7 @@ def _skew(header: str | None, now: datetime) -> timedelta | None:
     """Return how far StackOne's clock is ahead of ours, as its Date header tells to the second."""
     try:
         return parsedate_to_datetime(header) - now if header else None
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
 
 

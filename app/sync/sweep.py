@@ -276,11 +276,12 @@ def _count(run: _Run, sweep: Sweep, decisions: Mapping[str, Decision], *, listed
     """Add what a batch did to the record of the sweep; it is written with the next batch."""
     outcomes = [decision.outcome for decision in decisions.values()]
     fresh = sum(decision.is_new for decision in decisions.values())
+    changed = sum(decision.outcome is Outcome.APPLIED and not decision.is_new for decision in decisions.values())
     run.sweep = replace(
         sweep,
         listed=sweep.listed + listed,
         added=sweep.added + fresh,
-        changed=sweep.changed + outcomes.count(Outcome.APPLIED) - fresh,
+        changed=sweep.changed + changed,
         removed=sweep.removed + outcomes.count(Outcome.GONE),
     )
     if run.listener is not None:

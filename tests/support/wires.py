@@ -41,6 +41,18 @@ class Gate(httpx2.AsyncBaseTransport):
             event.set()
         self._held.clear()
 
+    def let_go_later(self) -> Callable[[], None]:
+        """Set aside what is held now, so that other calls can be held; return what lets it through."""
+        held = list(self._held)
+        self._held.clear()
+        self.holding.clear()
+
+        def let_go() -> None:
+            for event in held:
+                event.set()
+
+        return let_go
+
     async def aclose(self) -> None:
         """Close the real wire."""
         await self._wire.aclose()
