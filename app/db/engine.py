@@ -93,15 +93,6 @@ def _sqlite_engine(settings: DatabaseSettings, target: SqliteUrl, timeout: float
     )
     _sqlite_connections[engine.sync_engine] = connections
 
-    @event.listens_for(engine.sync_engine, "connect")
-    def _configure(connection: Any, _record: object) -> None:
-        # The driver's own transaction handling begins too late and DEFERRED; we say BEGIN ourselves, below.
-        connection.isolation_level = None
-        cursor = connection.cursor()
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "trusted_schema=OFF"):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
     @event.listens_for(engine.sync_engine, "begin")
     def _begin(connection: sa.Connection) -> None:
         # BEGIN IMMEDIATE takes SQLite's write lock at once: a transaction that reads first and then writes would

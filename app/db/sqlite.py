@@ -6,9 +6,25 @@ in a cancelled transaction, would answer to a loop that may be closed by then, a
 
 import asyncio
 import sqlite3
+from functools import partial
 from typing import Any
 
 import aiosqlite
+
+# At once and in the thread: a cursor that somebody was cancelled over would keep the lock that WAL is entered under.
+_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "trusted_schema=OFF")
+
+
+def _connect(database: str, **options: Any) -> sqlite3.Connection:
+    # The driver's own transaction handling begins too late and DEFERRED; the engine says BEGIN itself.
+    connection: sqlite3.Connection = sqlite3.connect(database, isolation_level=None, **options)
+    try:
+        for pragma in _PRAGMAS:
+            connection.execute(f"PRAGMA {pragma}").fetchall()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 class SqliteConnection(aiosqlite.Connection):
@@ -46,7 +62,7 @@ class SqliteConnections:
         """Open a file; if the caller is cancelled meanwhile, `close` finds it."""
 
         async def connect() -> SqliteConnection:
-            connection = SqliteConnection(lambda: sqlite3.connect(database, **options), iter_chunk_size=64)
+            connection = SqliteConnection(partial(_connect, database, **options), iter_chunk_size=64)
             try:
                 await connection
             except BaseException:
