@@ -15,7 +15,7 @@ each observation means is then decided by a pure function (`decide`) under these
 - an owner change is recorded for both owners, and loudly.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum
@@ -291,10 +291,12 @@ async def apply_observations(
     metrics: Metrics,
     settings: SyncSettings,
     swept_in: int | None = None,
+    also: Callable[[Mapping[str, Decision]], Awaitable[None]] | None = None,
 ) -> dict[str, Decision]:
     """Apply what StackOne said about some accounts and append what changed to the feed.
 
     The transaction may do nothing after it, as after `append_changes`. `swept_in` is the sweep whose listing this is.
+    `also` writes down what came of it, in the same transaction.
     Returns the decision for each account id.
     """
     by_id = {observation.account_id: observation for observation in observations}
@@ -319,6 +321,8 @@ async def apply_observations(
         statement = sa.update(linked_accounts).where(_C.account_id == sa.bindparam("row_id"))
         await connection.execute(statement.values({name: sa.bindparam(name) for name in _WRITTEN}), updates)
     await _mark_seen(connection, observations, seen_again, swept_in, now)
+    if also is not None:
+        await also(decisions)
     await append_changes(connection, changes, source=source, actor=actor, now=now)
     return decisions
 

@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 
 import structlog
 
-from app.db.leases import Lease, LeaseLost, holding
+from app.db.leases import Lease, LeaseLost, held, holding
 from app.errors import Unavailable, UpstreamRejected
 from app.linked_accounts.apply import Decision, Observation, Outcome, apply_observations
 from app.linked_accounts.changes import Source, Witness
@@ -190,8 +190,14 @@ async def _take_in_page(run: _Run, listing: Listing, page: AccountPage, ticket: 
         new = [account for account_id, account in listed.items() if account_id not in known]
         listing.passed(new=len(new))
         sweep = replace(run.sweep, next_page=listing.next_page, complete=listing.complete)
-        await runs.record(connection, run.lease, sweep)
-        decisions = await apply_observations(
+        await held(connection, run.lease)
+
+        async def record(decisions: Mapping[str, Decision]) -> None:
+            nonlocal sweep
+            sweep = _counted(sweep, decisions, listed=len(new))
+            await runs.record(connection, run.lease, sweep)
+
+        await apply_observations(
             connection,
             [again.get(account.id, Observation(account.id, account, ticket)) for account in new],
             source=Source.SWEEP,
@@ -200,8 +206,9 @@ async def _take_in_page(run: _Run, listing: Listing, page: AccountPage, ticket: 
             metrics=run.runtime.metrics,
             settings=run.runtime.settings.sync,
             swept_in=sweep.id,
+            also=record,
         )
-    _count(run, sweep, decisions, listed=len(new))
+    _tell(run, sweep)
 
 
 async def _read_buried(run: _Run, listed: Collection[str]) -> dict[str, Observation]:
@@ -227,8 +234,14 @@ async def _read_suspects(run: _Run) -> bool:
     answers = [await _read_suspect(run, account_id, ticket) for account_id in ids]
     sweep = replace(sweep, last_suspect=ids[-1])
     async with run.runtime.database.transaction() as connection:
-        await runs.record(connection, run.lease, sweep)
-        decisions = await apply_observations(
+        await held(connection, run.lease)
+
+        async def record(decisions: Mapping[str, Decision]) -> None:
+            nonlocal sweep
+            sweep = _counted(sweep, decisions, listed=0)
+            await runs.record(connection, run.lease, sweep)
+
+        await apply_observations(
             connection,
             [replace(answer, witness=Witness.LISTING) for answer in answers if answer is not None],
             source=Source.SWEEP,
@@ -236,8 +249,9 @@ async def _read_suspects(run: _Run) -> bool:
             now=run.runtime.clock.now(),
             metrics=run.runtime.metrics,
             settings=run.runtime.settings.sync,
+            also=record,
         )
-    _count(run, sweep, decisions, listed=0)
+    _tell(run, sweep)
     return True
 
 
@@ -272,18 +286,22 @@ async def _take_ticket(run: _Run) -> int:
         return await take_read_ticket(connection)
 
 
-def _count(run: _Run, sweep: Sweep, decisions: Mapping[str, Decision], *, listed: int) -> None:
-    """Add what a batch did to the record of the sweep; it is written with the next batch."""
+def _counted(sweep: Sweep, decisions: Mapping[str, Decision], *, listed: int) -> Sweep:
+    """Add what a batch did to the record of the sweep. What a resumed sweep had removed counts for its limit."""
     outcomes = [decision.outcome for decision in decisions.values()]
     fresh = sum(decision.is_new for decision in decisions.values())
     changed = sum(decision.outcome is Outcome.APPLIED and not decision.is_new for decision in decisions.values())
-    run.sweep = replace(
+    return replace(
         sweep,
         listed=sweep.listed + listed,
         added=sweep.added + fresh,
         changed=sweep.changed + changed,
         removed=sweep.removed + outcomes.count(Outcome.GONE),
     )
+
+
+def _tell(run: _Run, sweep: Sweep) -> None:
+    run.sweep = sweep
     if run.listener is not None:
         run.listener(run.sweep, run.known)
 

@@ -419,3 +419,30 @@ async def test_old_sweeps_are_forgotten(quiet: Quiet) -> None:
     async with quiet.runtime.database.reading() as connection:
         ids = list((await connection.execute(sa.select(sweeps.c.id).order_by(sweeps.c.id))).scalars())
     assert ids == list(range(last.id - kept + 1, last.id + 1))
+
+
+async def test_a_resumed_sweep_remembers_what_it_has_removed(quiet: Quiet) -> None:
+    ids = [await quiet.link() for _ in range(40)]
+    await sweep(quiet)
+    for account_id in ids[:27]:
+        await quiet.switch("DELETE", f"/accounts/{account_id}")
+    read = 0
+
+    async def meddle(request: httpx2.Request, send: Send) -> httpx2.Response:
+        nonlocal read
+        if request.url.path != "/accounts":
+            read += 1
+            # One batch of suspects is read; then StackOne goes away.
+            if read > 25:
+                return httpx2.Response(503)
+        return await send(request)
+
+    quiet.wire.meddle = meddle
+    with pytest.raises(Unavailable):
+        await run_sweep(quiet.runtime, by="test", max_removal_percent=100, longest_pause=0.01)
+    quiet.wire.meddle = None
+    # Two suspects are left, which alone would be few enough.
+    stopped = await run_sweep(quiet.runtime, by="test", max_removal_percent=10)
+    assert stopped is not None
+    assert (stopped.state, stopped.removed) == (SweepState.STOPPED, 25)
+    assert len(await stored(quiet)) == 15
