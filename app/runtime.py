@@ -95,7 +95,7 @@ async def open_runtime(
             open_authenticator(
                 settings.identity,
                 settings.service_keys,
-                settings.http.allowed_origins,
+                settings.http,
                 database=database,
                 clock=world.clock,
                 transport=world.identity_transport,

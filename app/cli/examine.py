@@ -207,10 +207,12 @@ async def _issuers(runtime: Runtime) -> AsyncIterator[Finding]:
     await runtime.authenticator.warm()
     for issuer in runtime.authenticator.issuers_status():
         if issuer.has_keys:
-            yield Finding(f"issuer {issuer.issuer}", State.OK, "its keys are known")
+            left_out = f"; left out: {'; '.join(issuer.left_out)}" if issuer.left_out else ""
+            yield Finding(f"issuer {issuer.issuer}", State.OK, f"its keys are known{left_out}")
         else:
             remedy = "check the issuer's URL or jwks_uri in BROKER_IDENTITY__ISSUERS, and that it can be reached"
-            yield Finding(f"issuer {issuer.issuer}", State.BROKEN, "its keys are unreachable", remedy)
+            detail = f"its keys are unreachable: {issuer.problem}"
+            yield Finding(f"issuer {issuer.issuer}", State.BROKEN, detail, remedy)
 
 
 def _age(at: datetime, now: datetime) -> str:

@@ -61,9 +61,9 @@ def configured_secrets(settings: Settings) -> list[str]:
         settings.service_keys.pepper,
         *settings.service_keys.previous_peppers,
         *(
-            issuer.secret
+            secret
             for issuer in (*settings.identity.issuers, *settings.identity.machine_issuers)
-            if issuer.secret
+            for secret in issuer.shared_secrets
         ),
         *(destination.secret for destination in settings.push.destinations),
     ]

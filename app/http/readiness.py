@@ -20,7 +20,7 @@ class Readiness:
 
 async def check_readiness(runtime: Runtime) -> Readiness:
     """Look at everything that serving needs."""
-    checks = {"identity": _identity(runtime)}
+    checks = {"identity": _identity(runtime), **_keys_left_out(runtime)}
     standing = await look(runtime.database, within=_DEADLINE_SECONDS)
     if standing.fit is None:
         detail = standing.failure.detail if standing.failure is not None else "unknown"
@@ -34,3 +34,9 @@ def _identity(runtime: Runtime) -> str:
         # No reason to be taken out of rotation: the webhook and the service routes work without any issuer.
         return "no issuer has given its keys yet; they are fetched at the next sign-in"
     return _OK
+
+
+def _keys_left_out(runtime: Runtime) -> Mapping[str, str]:
+    """Say which published keys are not used, and why; nothing where all of them are."""
+    told = {issuer.issuer: "; ".join(issuer.left_out) for issuer in runtime.authenticator.issuers_status()}
+    return {f"keys left out of {issuer}": left_out for issuer, left_out in told.items() if left_out}

@@ -24,11 +24,10 @@ from app.identity.tokens.end_users import UserIssuer
 from app.identity.tokens.issuers import IssuerStatus, TrustedIssuers, open_issuers
 from app.identity.tokens.machines import MachineIssuer
 from app.identity.tokens.oidc import Transport
-from app.identity.tokens.unverified import MAXIMUM_TOKEN_LENGTH, UnverifiedToken, peek
-from app.settings import CookieSettings, IdentitySettings, ServiceKeySettings
+from app.identity.tokens.unverified import UnverifiedToken, peek
+from app.settings import CookieSettings, HttpSettings, IdentitySettings, ServiceKeySettings
 
 _BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.ASCII | re.IGNORECASE)
-_MAXIMUM_HEADER_LENGTH = MAXIMUM_TOKEN_LENGTH + 64
 AnyIssuer = TypeVar("AnyIssuer", UserIssuer, MachineIssuer)
 
 
@@ -54,6 +53,7 @@ class Authenticator:
         *,
         cookie: CookieSettings | None,
         allowed_origins: Collection[str],
+        max_token_length: int,
         clock: Clock,
     ) -> None:
         """Take over what `open_authenticator` has put together."""
@@ -61,6 +61,7 @@ class Authenticator:
         self._service_keys = service_keys
         self._cookie = cookie
         self._allowed_origins = frozenset(allowed_origins)
+        self._max_token_length = max_token_length
         self._clock = clock
 
     @property
@@ -80,7 +81,7 @@ class Authenticator:
         if text.startswith(KEY_PREFIX):
             reason = "a service key on a browser route"
             raise Refused(reason)
-        token = peek(text)
+        token = self._peek(text)
         return await _trusted(self._issuers.users, token).end_user(token, now=self._clock.now().timestamp())
 
     async def service(self, credentials: Credentials) -> Service:
@@ -94,7 +95,7 @@ class Authenticator:
             raise Unauthenticated(reason, credential_sent=False)
         if text.startswith(KEY_PREFIX):
             return await self._service_keys.authenticate(text)
-        token = peek(text)
+        token = self._peek(text)
         return await _trusted(self._issuers.machines, token).service(token, now=self._clock.now().timestamp())
 
     async def warm(self) -> None:
@@ -107,6 +108,12 @@ class Authenticator:
     def issuers_status(self) -> list[IssuerStatus]:
         """Say for each issuer with published keys whether we have them, and if not, why."""
         return self._issuers.status()
+
+    def _peek(self, text: str) -> UnverifiedToken:
+        if len(text) > self._max_token_length:
+            reason = "the token is too long"
+            raise Refused(reason)
+        return peek(text)
 
     def _from_cookie(self, credentials: Credentials) -> str | None:
         if self._cookie is None:
@@ -130,7 +137,7 @@ def _bearer(headers: Sequence[str]) -> str | None:
     if len(headers) > 1:
         message = "more than one Authorization header"
         raise InvalidRequest(message)
-    match = _BEARER.fullmatch(headers[0]) if len(headers[0]) <= _MAXIMUM_HEADER_LENGTH else None
+    match = _BEARER.fullmatch(headers[0])
     if match is None:
         reason = "the Authorization header is not a well-formed Bearer"
         raise Refused(reason)
@@ -150,7 +157,7 @@ def _trusted(issuers: Mapping[str, AnyIssuer], token: UnverifiedToken) -> AnyIss
 async def open_authenticator(
     settings: IdentitySettings,
     service_key_settings: ServiceKeySettings,
-    allowed_origins: Sequence[str],
+    http: HttpSettings,
     *,
     database: Database,
     clock: Clock,
@@ -167,6 +174,8 @@ async def open_authenticator(
             issuers,
             ServiceKeys(database, peppers, clock),
             cookie=settings.cookie,
-            allowed_origins=allowed_origins,
+            allowed_origins=http.allowed_origins,
+            # A token cannot be longer than the head that carries it; groups and roles make some of 11 KB.
+            max_token_length=http.max_header_bytes,
             clock=clock,
         )

@@ -43,6 +43,9 @@ class IssuerSettings(Section):
         default=None, description="A file with the keys (JWKS), for issuers without an endpoint."
     )
     secret: SecretStr | None = Field(default=None, description="Shared secret for HS256 tokens of a home-made login.")
+    secrets: tuple[SecretStr, ...] = Field(
+        default=(), max_length=8, description="Further shared secrets, each as good as the other; while one is rotated."
+    )
     token_types: tuple[str, ...] = Field(
         default=(), description="Required `typ` header, such as at+jwt; empty accepts any."
     )
@@ -61,22 +64,29 @@ class IssuerSettings(Section):
         if len(families) != 1 or not set(self.algorithms) <= families[0]:
             message = "algorithms must be known ones of a single family (RS*/PS*, ES*, EdDSA or HS*)"
             raise ValueError(message)
-        if (families[0] is SECRET_ALGORITHMS) != (self.secret is not None):
+        if (families[0] is SECRET_ALGORITHMS) != bool(self.shared_secrets):
             message = "a secret goes with HS* algorithms, and only with them"
             raise ValueError(message)
-        if sum(source is not None for source in (self.jwks_uri, self.jwks_file, self.secret)) > 1:
+        if sum(map(bool, (self.jwks_uri, self.jwks_file, self.shared_secrets))) > 1:
             message = "give one of jwks_uri, jwks_file and secret, or none of them for OIDC discovery"
             raise ValueError(message)
         return self
 
+    @property
+    def shared_secrets(self) -> tuple[SecretStr, ...]:
+        """Every secret that a token may be signed with."""
+        return (*((self.secret,) if self.secret else ()), *self.secrets)
+
     def mistakes(self, environment: Environment) -> Iterator[str]:
         """Yield what this environment must not accept of this issuer."""
-        if self.secret is not None:
-            if len(self.secret.get_secret_value().encode()) < _MINIMUM_HS256_SECRET_BYTES:
+        for secret in self.shared_secrets:
+            if len(secret.get_secret_value().encode()) < _MINIMUM_HS256_SECRET_BYTES:
                 yield f"secret must have at least {_MINIMUM_HS256_SECRET_BYTES} bytes"
-            if reason := secret_mistake(self.secret, environment):
+            if reason := secret_mistake(secret, environment):
                 yield f"secret {reason}"
-        elif self.jwks_file is not None:
+        if self.shared_secrets:
+            return
+        if self.jwks_file is not None:
             if not self.jwks_file.is_file():
                 yield "jwks_file does not exist"
         elif reason := url_mistake(self.jwks_uri or self.issuer, environment):

@@ -6,7 +6,8 @@ from enum import Enum
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic_core import Url
 
 
 class Environment(Enum):
@@ -31,13 +32,27 @@ def is_loopback(host: str | None) -> bool:
         return False
 
 
-def url_mistake(url: str, environment: Environment) -> str | None:
+def _malformed(url: str) -> str | None:
+    if not url.isascii() or not url.isprintable() or " " in url:
+        return "must be plain ASCII: the host as xn--..., other characters as %XX"
+    try:
+        host = urlsplit(url).hostname
+        # Read once more as browsers and HTTP clients do. Where the two disagree somebody would be led astray.
+        is_plain = not host or (Url(url).host or "").strip("[]") == host
+    except ValueError:
+        is_plain = False
+    return None if is_plain else "is no URL that can be used: its host or port is malformed"
+
+
+def url_mistake(url: str, environment: Environment, *, may_have_query: bool = True) -> str | None:
     """Say what is wrong with the URL of an external: production uses https, development may use loopback http."""
+    if reason := _malformed(url):
+        return reason
     parts = urlsplit(url)
-    if parts.username or parts.password:
+    if "@" in parts.netloc:
         return "must not carry a user name or password"
-    if parts.query or parts.fragment:
-        return "must not carry a query or fragment"
+    if "#" in url or ("?" in url and not may_have_query):
+        return "must not carry a query or fragment" if not may_have_query else "must not carry a fragment"
     if parts.scheme == "https" and parts.hostname:
         return None
     if parts.scheme == "http" and environment is Environment.DEVELOPMENT:
@@ -55,11 +70,24 @@ def secret_mistake(secret: SecretStr, environment: Environment) -> str | None:
     return None
 
 
-def _without_trailing_slash(value: object) -> object:
-    return value.rstrip("/") if isinstance(value, str) else value
+# Used as it is written: a slash at the end is part of it.
+UrlText = Annotated[str, Field(min_length=1, max_length=2048)]
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
-UrlText = Annotated[str, Field(max_length=2048), BeforeValidator(_without_trailing_slash)]
+def browser_origin(text: str) -> str:
+    """Return an origin as browsers send it: lower case, no default port, other alphabets as xn--. Raises ValueError."""
+    message = "each entry is an origin such as https://app.example.com: scheme, host, port, nothing else"
+    try:
+        parts, url = urlsplit(text), Url(text)
+    except ValueError:
+        raise ValueError(message) from None
+    whole = f"{parts.scheme}://{parts.netloc}"
+    if parts.scheme not in _DEFAULT_PORTS or not url.host or text.lower() != whole.lower() or set(text) & set("*@\\"):
+        raise ValueError(message)
+    port = "" if url.port in {None, _DEFAULT_PORTS[parts.scheme]} else f":{url.port}"
+    return f"{parts.scheme}://{url.host}{port}"
 
 
 class Section(BaseModel):

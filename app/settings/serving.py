@@ -3,11 +3,10 @@
 import ipaddress
 from collections.abc import Iterator
 from typing import Literal
-from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
-from app.settings.section import Environment, Section, is_loopback
+from app.settings.section import Environment, Section, browser_origin, is_loopback
 
 
 class HttpSettings(Section):
@@ -45,13 +44,7 @@ class HttpSettings(Section):
     @field_validator("allowed_origins")
     @classmethod
     def _whole_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
-        for origin in origins:
-            parts = urlsplit(origin)
-            whole = f"{parts.scheme}://{parts.netloc}"
-            if parts.scheme not in {"http", "https"} or not parts.hostname or origin != whole or "*" in origin:
-                message = "each entry is an origin such as https://app.example.com: scheme, host, port, nothing else"
-                raise ValueError(message)
-        return origins
+        return tuple(dict.fromkeys(browser_origin(origin) for origin in origins))
 
     @field_validator("trusted_proxies")
     @classmethod

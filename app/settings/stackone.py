@@ -46,7 +46,7 @@ class StackOneSettings(Section):
 
     def unsafe(self, environment: Environment) -> Iterator[tuple[str, str]]:
         """Keys are long, real in production, never real in development; connections are encrypted."""
-        if reason := url_mistake(self.base_url, environment):
+        if reason := url_mistake(self.base_url, environment, may_have_query=False):
             yield "BASE_URL", reason
         if reason := secret_mistake(self.api_key, environment):
             yield "API_KEY", reason

@@ -101,6 +101,9 @@ def test_nothing_is_required_twice_and_everything_is_told_at_once(monkeypatch: p
         ("BROKER_HTTP__ALLOWED_ORIGINS", '["https://canary.example/"]'),
         ("BROKER_HTTP__ALLOWED_ORIGINS", '["http://canary.example"]'),
         ("BROKER_HTTP__ALLOWED_ORIGINS", '["null"]'),
+        ("BROKER_HTTP__ALLOWED_ORIGINS", '["https://canary@canary.example"]'),
+        ("BROKER_HTTP__ALLOWED_ORIGINS", '["https://canary.example:canary"]'),
+        ("BROKER_HTTP__ALLOWED_ORIGINS", '["https://canary.example?"]'),
         ("BROKER_HTTP__TRUSTED_PROXIES", '["canary"]'),
         ("BROKER_HTTP__PORTT", "1"),
         ("BROKER_POLICY_FILE", "canary.toml"),
@@ -128,6 +131,14 @@ def test_an_unsafe_or_wrong_value_is_one_mistake(monkeypatch: pytest.MonkeyPatch
         issuers(jwks_file="canary-absent.json"),
         issuers(claims=None),
         issuers(leeway_seconds=61),
+        issuers(jwks_uri="https://canary@keys.example.com"),
+        issuers(jwks_uri="https://keys.example.com/#canary"),
+        issuers(jwks_uri="https://keys.example.com:99999/"),
+        issuers(jwks_uri="https://[keys.example.com/"),
+        issuers(jwks_uri="https://kéys.example.com/"),
+        issuers(jwks_uri="https://keys.example.com\\@canary.example.com/"),
+        issuers(algorithms=["HS256"], secrets=["canary-short"]),
+        issuers(secrets=["canary-secret-that-is-long-enough-for-hs256"]),
         json.dumps([ISSUER, ISSUER]),
         "[]",
     ],
@@ -173,6 +184,28 @@ def test_secrets_may_come_from_files(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     settings = load_settings()
     assert settings.stackone.api_key.get_secret_value() == GOOD["BROKER_STACKONE__API_KEY"]
     assert settings.service_keys.pepper.get_secret_value() == "canary-from-the-environment"
+
+
+def test_urls_are_used_as_they_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = "https://login.example.com/tenant/keys/?p=b2c_1_signin"
+    hook = {"name": "erp", "url": "https://hooks.example.com/in/?code=canary==", "secret": "whsec_" + "A" * 32}
+    monkeypatch.setenv("BROKER_IDENTITY__ISSUERS", issuers(jwks_uri=written))
+    monkeypatch.setenv("BROKER_PUSH__DESTINATIONS", json.dumps([hook]))
+    settings = load_settings()
+    assert settings.identity.issuers[0].jwks_uri == written
+    assert settings.push.destinations[0].url == hook["url"]
+
+
+def test_origins_are_spelled_as_browsers_send_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = [
+        "https://App.Example.com",
+        "HTTPS://app.example.com:443",
+        "https://bücher.example",
+        "https://a.example:8443",
+    ]
+    monkeypatch.setenv("BROKER_HTTP__ALLOWED_ORIGINS", json.dumps(written))
+    sent = ("https://app.example.com", "https://xn--bcher-kva.example", "https://a.example:8443")
+    assert load_settings().http.allowed_origins == sent
 
 
 # What Kubernetes tells every container about Services called broker and broker-metrics, and what Docker's links add.

@@ -146,6 +146,16 @@ def text_claim(payload: Mapping[str, Any], path: ClaimPath, what: str) -> str | 
     raise Refused(reason)
 
 
+def optional_text_claim(payload: Mapping[str, Any], path: ClaimPath) -> str | None:
+    """Return the text at a path as far as it is decent, or None: a name that is empty or ugly must lock nobody out."""
+    value = find_claim(payload, path)
+    if not isinstance(value, str):
+        return None
+    printable = "".join(character if is_decent_text(character) else " " for character in value)
+    text = " ".join(printable.split())[:MAXIMUM_TEXT_LENGTH].rstrip()
+    return text or None
+
+
 def is_decent_text(value: object) -> TypeGuard[str]:
     """Say whether a value may be kept and passed on: text, not empty, not huge, without controls and surrogates."""
     if not isinstance(value, str) or not 0 < len(value) <= MAXIMUM_TEXT_LENGTH:

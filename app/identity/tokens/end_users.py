@@ -6,7 +6,7 @@ from typing import Any
 
 from app.identity.caller import EndUser
 from app.identity.refusal import Refused
-from app.identity.tokens.claims import check_claims, meets, text_claim
+from app.identity.tokens.claims import check_claims, meets, optional_text_claim, text_claim
 from app.identity.tokens.unverified import UnverifiedToken
 from app.identity.tokens.verify import TokenVerifier
 from app.settings import IssuerSettings
@@ -49,8 +49,8 @@ class UserIssuer:
             # Another system may trim it, and then two owners are one.
             reason = "the owner id begins or ends with white space"
             raise Refused(reason)
-        owner_name = text_claim(payload, paths.owner_name, "the owner name") if paths.owner_name else None
-        username = text_claim(payload, paths.username, "the user name") if paths.username else None
+        owner_name = optional_text_claim(payload, paths.owner_name) if paths.owner_name else None
+        username = optional_text_claim(payload, paths.username) if paths.username else None
         return EndUser(
             issuer=self._settings.issuer,
             subject=subject,

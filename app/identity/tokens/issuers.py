@@ -29,6 +29,8 @@ class IssuerStatus:
     has_keys: bool
     problem: str | None
     """Why the last fetch failed; None if it did not fail."""
+    left_out: Sequence[str] = ()
+    """Which of its keys are not used, and why."""
 
 
 class TrustedIssuers:
@@ -48,7 +50,7 @@ class TrustedIssuers:
 
     def status(self) -> list[IssuerStatus]:
         """Say for each key set whether it is known; shared secrets always are, and are not listed."""
-        return [IssuerStatus(ring.issuer, ring.has_keys, ring.problem) for ring in self._rings]
+        return [IssuerStatus(ring.issuer, ring.has_keys, ring.problem, ring.left_out) for ring in self._rings]
 
 
 class _Rings:
@@ -93,10 +95,10 @@ async def _read_file(path: Path) -> bytes:
 
 
 def _verifier(issuer: IssuerSettings, rings: _Rings) -> TokenVerifier:
-    if issuer.secret is not None:
-        secret = issuer.secret.get_secret_value().encode()
+    if issuer.shared_secrets:
+        secrets = [secret.get_secret_value().encode() for secret in issuer.shared_secrets]
         return SharedSecretVerifier(
-            secret, algorithms=issuer.algorithms, issuer=issuer.issuer, audiences=issuer.audiences
+            secrets, algorithms=issuer.algorithms, issuer=issuer.issuer, audiences=issuer.audiences
         )
     return PublicKeyVerifier(
         rings.ring(issuer), algorithms=issuer.algorithms, issuer=issuer.issuer, audiences=issuer.audiences

@@ -54,13 +54,21 @@ class KeyRing:
         """Say whether tokens can be verified without asking the issuer."""
         return self._usable() is not None
 
+    @property
+    def left_out(self) -> Sequence[str]:
+        """Which published keys are not used, and why."""
+        return () if self._keys is None else self._keys.left_out
+
     async def warm(self) -> None:
         """Fetch the keys if there are none that may be used; never raises, see `problem`."""
         if self._usable() is None:
             await self._refresh()
 
-    async def find(self, key_id: str | None, algorithm: str) -> jwt.PyJWK:
-        """Return the key for a token. Raises Refused if there is none, Unavailable if that cannot be known now."""
+    async def find(self, key_id: str | None, algorithm: str) -> Sequence[jwt.PyJWK]:
+        """Return the keys that may have signed a token.
+
+        Raises Refused if there is none, Unavailable if that cannot be known now.
+        """
         if self._usable() is None:
             await self._refresh()
         elif self._age() > self._times.fresh:
@@ -70,13 +78,13 @@ class KeyRing:
             flight = self._start_fetch()
             if flight is not None and not failing:
                 await asyncio.shield(flight)
-        key = self._look_up(key_id, algorithm)
-        if key is None:
+        keys = self._look_up(key_id, algorithm)
+        if not keys:
             # It may have been published since. Anyone can invent key ids, so the fetch keeps to the cooldown.
             await self._refresh()
-            key = self._look_up(key_id, algorithm)
-        if key is not None:
-            return key
+            keys = self._look_up(key_id, algorithm)
+        if keys:
+            return keys
         if self.problem is not None:
             # The issuer is away: this may well be its newest key, and a 401 would log a rightful user out.
             message = "the identity provider cannot be reached"
@@ -96,9 +104,9 @@ class KeyRing:
     def _usable(self) -> KeySet | None:
         return self._keys if self._age() <= self._times.stale else None
 
-    def _look_up(self, key_id: str | None, algorithm: str) -> jwt.PyJWK | None:
+    def _look_up(self, key_id: str | None, algorithm: str) -> Sequence[jwt.PyJWK]:
         keys = self._usable()
-        return None if keys is None else keys.find(key_id, algorithm)
+        return () if keys is None else keys.find(key_id, algorithm)
 
     def _cooldown_left(self) -> float:
         if self._attempted_at is None:
@@ -130,6 +138,8 @@ class KeyRing:
         except Exception as error:  # noqa: BLE001  an issuer's answer, whatever it is, must not become our 500
             self.problem = f"unexpected {type(error).__name__}"
         else:
+            if keys.left_out and keys.left_out != self.left_out:
+                logger.info("issuer_keys_left_out", issuer=self.issuer, left_out=list(keys.left_out))
             self._keys, self._fetched_at, self.problem = keys, self._clock.monotonic(), None
             return
         logger.warning("issuer_keys_not_fetched", issuer=self.issuer, problem=self.problem, has_keys=self.has_keys)

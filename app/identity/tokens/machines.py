@@ -5,7 +5,7 @@ from typing import Any
 
 from app.identity.caller import CredentialKind, Scope, Service
 from app.identity.refusal import Refused
-from app.identity.tokens.claims import check_claims, find_claim, text_claim, text_list_claim
+from app.identity.tokens.claims import check_claims, find_claim, optional_text_claim, text_claim, text_list_claim
 from app.identity.tokens.unverified import UnverifiedToken
 from app.identity.tokens.verify import TokenVerifier
 from app.settings import MachineIssuerSettings
@@ -30,7 +30,7 @@ class MachineIssuer:
             reason = "the token names no subject"
             raise Refused(reason)
         name_path = self._settings.claims.username
-        name = text_claim(payload, name_path, "the machine's name") if name_path else None
+        name = optional_text_claim(payload, name_path) if name_path else None
         return Service(
             credential_id=subject,
             name=name or subject,

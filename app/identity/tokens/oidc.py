@@ -52,7 +52,7 @@ class KeyFetcher:
     async def discovered_keys(self, issuer: str) -> bytes:
         """Find the key set by OIDC Discovery 1.0 section 4 and fetch it. Raises KeysUnreachable."""
         async with self._deadline():
-            document = _json_object(await self._read(issuer.rstrip("/") + _DISCOVERY_PATH))
+            document = _json_object(await self._read(_discovery_uri(issuer)))
             if document.get("issuer") != issuer:
                 # Section 4.3. Otherwise one tenant of a shared host could answer for another.
                 message = "the discovery document names another issuer"
@@ -91,6 +91,12 @@ class KeyFetcher:
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
             message = f"the issuer cannot be reached ({type(error).__name__})"
             raise KeysUnreachable(message) from error
+
+
+def _discovery_uri(issuer: str) -> str:
+    """Put the well-known path behind the issuer's own path; a query (`?p=policy`) stays behind both."""
+    base, question, query = issuer.partition("?")
+    return base.rstrip("/") + _DISCOVERY_PATH + question + query
 
 
 def _json_object(body: bytes) -> dict[str, Any]:

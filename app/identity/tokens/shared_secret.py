@@ -13,20 +13,15 @@ _MINIMUM_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
 
 
 class SharedSecretVerifier:
-    """Verifies tokens of one issuer with the secret shared with it; `kid` means nothing here."""
+    """Verifies tokens of one issuer with the secrets shared with it, any of them; `kid` means nothing here."""
 
-    def __init__(self, secret: bytes, *, algorithms: Sequence[str], issuer: str, audiences: Sequence[str]) -> None:
-        """Take the secret. Raises ValueError if it is too short for one of the algorithms, or is no secret."""
-        for algorithm in algorithms:
-            if len(secret) < _MINIMUM_BYTES[algorithm]:
-                message = f"the secret must have at least {_MINIMUM_BYTES[algorithm]} bytes for {algorithm}"
-                raise ValueError(message)
-        try:
-            jwt.get_algorithm_by_name("HS256").prepare_key(secret)
-        except jwt.PyJWTError as error:
-            message = "the secret looks like a public key or certificate; anyone who has that could sign tokens"
-            raise ValueError(message) from error
-        self._secret = secret
+    def __init__(
+        self, secrets: Sequence[bytes], *, algorithms: Sequence[str], issuer: str, audiences: Sequence[str]
+    ) -> None:
+        """Take the secrets. Raises ValueError if one is too short for one of the algorithms, or is no secret."""
+        for secret in secrets:
+            _check(secret, algorithms)
+        self._secrets = tuple(secrets)
         self._algorithms = tuple(algorithms)
         self._issuer = issuer
         self._audiences = tuple(audiences)
@@ -34,5 +29,17 @@ class SharedSecretVerifier:
     async def verify(self, token: UnverifiedToken) -> dict[str, Any]:
         """Return the claims of a genuine token. Raises Refused."""
         return verified_payload(
-            token, key=self._secret, algorithms=self._algorithms, issuer=self._issuer, audiences=self._audiences
+            token, keys=self._secrets, algorithms=self._algorithms, issuer=self._issuer, audiences=self._audiences
         )
+
+
+def _check(secret: bytes, algorithms: Sequence[str]) -> None:
+    for algorithm in algorithms:
+        if len(secret) < _MINIMUM_BYTES[algorithm]:
+            message = f"the secret must have at least {_MINIMUM_BYTES[algorithm]} bytes for {algorithm}"
+            raise ValueError(message)
+    try:
+        jwt.get_algorithm_by_name("HS256").prepare_key(secret)
+    except jwt.PyJWTError as error:
+        message = "the secret looks like a public key or certificate; anyone who has that could sign tokens"
+        raise ValueError(message) from error

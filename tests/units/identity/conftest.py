@@ -12,7 +12,7 @@ from app.db.database import Database
 from app.db.engine import open_engine
 from app.identity.authenticate import Authenticator, open_authenticator
 from app.identity.service_keys.tables import service_keys
-from app.settings import DatabaseSettings, IdentitySettings, ServiceKeySettings
+from app.settings import DatabaseSettings, HttpSettings, IdentitySettings, ServiceKeySettings
 from tests.support.databases import PostgresqlDatabases, SqliteDatabases
 from tests.support.tokens import Issuer, IssuerServer, StoppedClock
 
@@ -48,12 +48,14 @@ def make_authenticator(
 ) -> MakeAuthenticator:
     """Open an Authenticator that trusts `issuer`, or whom the call names instead."""
 
-    def make_authenticator(*, allowed_origins: tuple[str, ...] = (), **identity: Any) -> Any:
+    def make_authenticator(
+        *, allowed_origins: tuple[str, ...] = (), max_header_bytes: int = 16_384, **identity: Any
+    ) -> Any:
         settings = IdentitySettings.model_validate({"issuers": [issuer.settings()], **identity})
         return open_authenticator(
             settings,
             service_key_settings,
-            allowed_origins,
+            HttpSettings(allowed_origins=allowed_origins, max_header_bytes=max_header_bytes),
             database=unused_database,
             clock=clock,
             transport=server,

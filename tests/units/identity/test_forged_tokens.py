@@ -8,7 +8,6 @@ import pytest
 
 from app.errors import Unauthenticated
 from app.identity.authenticate import Authenticator, Credentials
-from app.identity.tokens.unverified import MAXIMUM_TOKEN_LENGTH, peek
 from tests.support.case_names import spelled
 from tests.support.forgeries import FORGERIES, SOMEWHERE, Forge
 from tests.support.tokens import Issuer, IssuerServer, StoppedClock, rsa_key
@@ -144,10 +143,22 @@ async def test_headers_that_offer_keys_are_ignored_not_punished(authenticator: A
     assert (await authenticator.end_user(bearer(issuer.token_with_header(**offered)))).owner_id == "acme"
 
 
-async def test_a_token_of_exactly_the_limit_is_read(issuer: Issuer) -> None:
+@pytest.mark.parametrize("limit", [4096, 65_536])
+async def test_a_token_may_be_as_long_as_a_request_head(
+    limit: int, make_authenticator: MakeAuthenticator, issuer: Issuer
+) -> None:
     token = issuer.token()
-    assert peek(token + "A" * (MAXIMUM_TOKEN_LENGTH - len(token))).issuer == issuer.url
+    async with make_authenticator(max_header_bytes=limit) as authenticator:
+        for length, told in (
+            (limit, "the token fails its check: InvalidSignatureError"),
+            (limit + 1, "the token is too long"),
+        ):
+            with pytest.raises(Unauthenticated) as refusal:
+                await authenticator.end_user(bearer(token + "A" * (length - len(token))))
+            assert refusal.value.reason == told
 
-    with pytest.raises(Unauthenticated, match="valid credential") as refusal:
-        peek(token + "A" * (MAXIMUM_TOKEN_LENGTH + 1 - len(token)))
-    assert refusal.value.reason == "the token is too long"
+
+async def test_a_token_with_many_groups_is_read(authenticator: Authenticator, issuer: Issuer) -> None:
+    token = issuer.token(groups=[f"group-{number:04}" for number in range(700)])
+    assert len(token) > 11_000
+    assert (await authenticator.end_user(bearer(token))).owner_id == "acme"

@@ -232,15 +232,23 @@ async def test_closing_gives_up_a_running_fetch(
         await caller
 
 
-@pytest.mark.parametrize("keys", [[], [{"kty": "oct", "kid": "rsa-1", "k": "AAAA"}], [rsa_key("x").jwk(use="enc")]])
+@pytest.mark.parametrize(
+    ("keys", "why"),
+    [
+        ([], ""),
+        ([{"kty": "oct", "kid": "rsa-1", "k": "AAAA"}], " (key rsa-1: it is not for RS256)"),
+        ([rsa_key("x").jwk(use="enc")], " (key x: it is not for signatures)"),
+    ],
+    ids=["none", "symmetric", "encryption"],
+)
 async def test_a_set_without_usable_keys_never_replaces_good_ones(
-    keys: list[dict[str, str]], authenticator: Authenticator, issuer: Issuer, clock: StoppedClock
+    keys: list[dict[str, str]], why: str, authenticator: Authenticator, issuer: Issuer, clock: StoppedClock
 ) -> None:
     issuer.published = keys
     clock.advance(FRESH + 1)
 
     assert await enter(authenticator, issuer.token()) == "acme"
-    assert [status.problem for status in authenticator.issuers_status()] == ["the key set has no usable key"]
+    assert [status.problem for status in authenticator.issuers_status()] == [f"the key set has no usable key{why}"]
 
 
 async def test_a_token_without_kid_is_good_only_where_one_key_can_be_meant(

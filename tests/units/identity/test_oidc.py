@@ -101,7 +101,11 @@ BAD_ANSWERS: dict[str, tuple[str, Answer, str]] = {
         "the key set has no list of keys, or more than 50",
     ),
     "no-keys": (KEYS, IssuerServer.json({"keys": []}), "the key set has no usable key"),
-    "strange-entries": (KEYS, IssuerServer.json({"keys": [None, 1, "x", []]}), "the key set has no usable key"),
+    "strange-entries": (
+        KEYS,
+        IssuerServer.json({"keys": [None, 1]}),
+        "the key set has no usable key (key 0: it is not for RS256; key 1: it is not for RS256)",
+    ),
 }
 
 
@@ -277,7 +281,7 @@ async def test_keys_from_a_file(
         ("", "the key set is not JSON"),
         ("{}", "the key set has no list of keys, or more than 50"),
         ('{"keys": []}', "the key set has no usable key"),
-        ('{"keys": [{"kty": "oct", "k": "AAAA"}]}', "the key set has no usable key"),
+        ('{"keys": [{"kty": "oct", "k": "AAAA"}]}', "the key set has no usable key (key 0: it is not for RS256)"),
     ],
 )
 async def test_an_unusable_key_file_is_a_mistake_at_start(
@@ -292,3 +296,22 @@ async def test_an_unusable_key_file_is_a_mistake_at_start(
             pass
 
     assert refusal.value.mistakes == (f"BROKER_IDENTITY__ISSUERS[0]: jwks_file: {problem}",)
+
+
+async def test_a_byte_order_mark_before_discovery_and_keys_is_no_part_of_them(
+    make_authenticator: MakeAuthenticator, issuer: Issuer, server: IssuerServer
+) -> None:
+    for url, answer in ((DISCOVERY, document()), (KEYS, (200, {}, [GOOD_KEYS]))):
+        server.answers[url] = (200, {}, [b"\xef\xbb\xbf", *answer[2]])
+    async with make_authenticator() as authenticator:
+        assert await enter(authenticator, issuer.token()) == "acme"
+
+
+@pytest.mark.parametrize("uri", ["https://login.example.test/keys/", "https://login.example.test/keys/?p=b2c_1_in"])
+async def test_keys_are_fetched_from_the_very_address_that_was_written(
+    uri: str, make_authenticator: MakeAuthenticator, issuer: Issuer, server: IssuerServer
+) -> None:
+    server.answers[uri] = (200, {}, [GOOD_KEYS])
+    async with make_authenticator(issuers=[issuer.settings(jwks_uri=uri)]) as authenticator:
+        assert await enter(authenticator, issuer.token()) == "acme"
+    assert [str(request.url) for request in server.requests] == [uri]

@@ -23,7 +23,7 @@ from app.identity.service_keys import keys as api_keys
 from app.identity.service_keys.authenticate import ServiceKeys
 from app.identity.service_keys.keys import CreatedKey
 from app.identity.service_keys.tables import service_keys
-from app.settings import IdentitySettings, ServiceKeySettings
+from app.settings import HttpSettings, IdentitySettings, ServiceKeySettings
 from tests.support.tokens import Issuer, StoppedClock
 
 pytestmark = pytest.mark.anyio
@@ -347,7 +347,9 @@ async def test_every_configured_pepper_is_known(
     peppers = ServiceKeySettings(pepper=SecretStr(PEPPER.decode()), previous_peppers=(SecretStr(OLD_PEPPER.decode()),))
     made = [await make(identity_database, clock, pepper=pepper) for pepper in (PEPPER, OLD_PEPPER, b"never configured")]
     identity = IdentitySettings(issuers=(issuer.settings(),))
-    async with open_authenticator(identity, peppers, [], database=identity_database, clock=clock) as authenticator:
+    async with open_authenticator(
+        identity, peppers, HttpSettings(), database=identity_database, clock=clock
+    ) as authenticator:
         for created in made[:2]:
             service = await authenticator.service(Credentials([f"Bearer {created.key}"], [], None, None, None))
             assert service.credential_id == created.key_id

@@ -133,15 +133,15 @@ async def test_every_unfit_issuer_is_told_of_at_once_users_and_machines_alike(
 
 @pytest.mark.parametrize(("algorithm", "size"), [("HS256", 32), ("HS384", 48), ("HS512", 64)])
 def test_a_secret_of_just_the_size_of_the_hash_will_do(algorithm: str, size: int) -> None:
-    SharedSecretVerifier(b"s" * size, algorithms=[algorithm], issuer="acme-app", audiences=["connect-broker"])
+    SharedSecretVerifier([b"s" * size], algorithms=[algorithm], issuer="acme-app", audiences=["connect-broker"])
     with pytest.raises(ValueError, match=f"at least {size} bytes for {algorithm}"):
-        SharedSecretVerifier(b"s" * (size - 1), algorithms=[algorithm], issuer="acme-app", audiences=["a"])
+        SharedSecretVerifier([b"s" * (size - 1)], algorithms=[algorithm], issuer="acme-app", audiences=["a"])
 
 
 async def test_the_issuer_is_checked_once_more_behind_the_signature(home_made: Issuer) -> None:
     """The verifier was chosen by `iss`; one that is asked about another issuer's token still does not believe it."""
     ours, theirs = (
-        SharedSecretVerifier(SECRET.encode(), algorithms=["HS256"], issuer=issuer, audiences=["connect-broker"])
+        SharedSecretVerifier([SECRET.encode()], algorithms=["HS256"], issuer=issuer, audiences=["connect-broker"])
         for issuer in ("acme-app", "another-app")
     )
     token = peek(home_made.token())
@@ -149,3 +149,19 @@ async def test_the_issuer_is_checked_once_more_behind_the_signature(home_made: I
     with pytest.raises(Unauthenticated) as refusal:
         await theirs.verify(token)
     assert refusal.value.reason == "the token fails its check: InvalidIssuerError"
+
+
+async def test_while_a_secret_is_rotated_both_are_good(
+    make_authenticator: MakeAuthenticator, clock: StoppedClock
+) -> None:
+    next_secret = "the next secret of 32 bytes or more"
+    old, new = Issuer(clock, "acme-app", secret=SECRET), Issuer(clock, "acme-app", secret=next_secret)
+    async with make_authenticator(issuers=[old.settings(secrets=[next_secret])]) as authenticator:
+        assert await enter(authenticator, old.token()) == await enter(authenticator, new.token()) == "acme"
+        with pytest.raises(Unauthenticated) as refusal:
+            await enter(authenticator, old.token(aud="other"))
+        assert refusal.value.reason == "the token fails its check: InvalidAudienceError"
+    async with make_authenticator(issuers=[old.settings(secret=None, secrets=[next_secret])]) as authenticator:
+        assert await enter(authenticator, new.token()) == "acme"
+        with pytest.raises(Unauthenticated):
+            await enter(authenticator, old.token())

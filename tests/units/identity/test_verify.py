@@ -12,7 +12,7 @@ from tests.support.tokens import Issuer
 
 def check(signer: Issuer, token: str, **changes: Any) -> dict[str, Any]:
     wanted: dict[str, Any] = {
-        "key": signer.key.private.public_key(),
+        "keys": [signer.key.private.public_key()],
         "algorithms": ["RS256"],
         "issuer": signer.url,
         "audiences": [signer.audience],
