@@ -421,7 +421,10 @@ async def test_old_sweeps_are_forgotten(quiet: Quiet) -> None:
     assert ids == list(range(last.id - kept + 1, last.id + 1))
 
 
-async def test_a_resumed_sweep_remembers_what_it_has_removed(quiet: Quiet) -> None:
+@pytest.mark.parametrize(("percent", "state", "removed"), [(10, SweepState.STOPPED, 25), (100, SweepState.DONE, 27)])
+async def test_a_resumed_sweep_remembers_what_it_has_removed(
+    quiet: Quiet, percent: float, state: SweepState, removed: int
+) -> None:
     ids = [await quiet.link() for _ in range(40)]
     await sweep(quiet)
     for account_id in ids[:27]:
@@ -442,7 +445,7 @@ async def test_a_resumed_sweep_remembers_what_it_has_removed(quiet: Quiet) -> No
         await run_sweep(quiet.runtime, by="test", max_removal_percent=100, longest_pause=0.01)
     quiet.wire.meddle = None
     # Two suspects are left, which alone would be few enough.
-    stopped = await run_sweep(quiet.runtime, by="test", max_removal_percent=10)
-    assert stopped is not None
-    assert (stopped.state, stopped.removed) == (SweepState.STOPPED, 25)
-    assert len(await stored(quiet)) == 15
+    resumed = await run_sweep(quiet.runtime, by="test", max_removal_percent=percent)
+    assert resumed is not None
+    assert (resumed.state, resumed.removed) == (state, removed)
+    assert len(await stored(quiet)) == 40 - removed
