@@ -149,7 +149,8 @@ async def _carry_out(run: _Run) -> None:
         await _finish(run, SweepState.STOPPED, _INCOMPLETE)
         return
     async with database.reading() as connection:
-        known = await count_known_of_all_owners(connection)
+        # As it was when the sweep began: what it has removed before a crash counts on both sides of the limit.
+        known = await count_known_of_all_owners(connection) + sweep.removed
         suspects = await swept.count_suspects(connection, sweep.id, sweep.start_ticket or 0)
     percent = sync.sweep_max_removal_percent if sweep.max_removal_percent is None else sweep.max_removal_percent
     removal_limit = RemovalLimit(percent, sync.sweep_removal_floor)
