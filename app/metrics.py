@@ -93,6 +93,24 @@ class Metrics:
             ("priority",),
             registry=self.registry,
         )
+        self.upstream_unavailable = Counter(
+            "broker_stackone_unavailable_total",
+            "Calls to StackOne given up, by cause.",
+            ("cause",),
+            registry=self.registry,
+        )
+        self.breaker_changes = Counter(
+            "broker_stackone_breaker_changes_total",
+            "How often the circuit breaker opened, tried again and closed.",
+            ("state",),
+            registry=self.registry,
+        )
+        self.mint_echoes_missing = Counter(
+            "broker_stackone_mint_echoes_missing_total",
+            "Connect sessions in whose answer StackOne did not repeat a field that was sent, by field.",
+            ("field",),
+            registry=self.registry,
+        )
         self.owner_changes = Counter(
             "broker_account_owner_changes_total",
             "Accounts that StackOne moved to another owner: never expected; look into each.",

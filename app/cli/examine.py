@@ -160,9 +160,9 @@ def _drift(last: runs.Sweep, *, is_first: bool) -> Finding:
 async def _stackone(runtime: Runtime) -> AsyncIterator[Finding]:
     try:
         await runtime.stackone.list_page(page=1, page_size=1)
-    except Unavailable:
+    except Unavailable as error:
         remedy = "check BROKER_STACKONE__BASE_URL, the network, and StackOne's status page"
-        yield Finding("StackOne", State.BROKEN, "cannot be reached", remedy)
+        yield Finding("StackOne", State.BROKEN, error.detail or error.title, remedy)
         return
     except AppError as error:
         remedy = "check BROKER_STACKONE__API_KEY: it needs Platform API, read and write"

@@ -8,6 +8,8 @@ a connect session (a second one simply stays unused). A delete is not: the accou
 import asyncio
 import base64
 import json
+import logging
+import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -26,6 +28,7 @@ from app.metrics import Metrics
 from app.settings import StackOneSettings
 from app.stackone.budget import Budget, BudgetSpent, Priority
 from app.stackone.models import AccountGone
+from app.stackone.refusals import read_refusal
 
 logger = structlog.get_logger(__name__)
 
@@ -40,15 +43,23 @@ _RETRY_STATUSES: Final = frozenset({408, 429, 500, 502, 503, 504})
 _DEFAULT_RETRY_AFTER: Final = 5.0
 _LONGEST_RETRY_AFTER: Final = 300.0
 _BUDGET_SPENT: Final = "the broker has used up its calls to StackOne for the moment"
+_BREAKER_OPEN: Final = "StackOne failed too often just now: calls to it are held back for a moment"
+_RATE_LIMITED: Final = "StackOne is limiting the rate of the broker's calls"
+_FOREIGN_404: Final = "what answered 404 is not StackOne: a gateway, or a wrong base URL"
+_UNREADABLE: Final = "StackOne's answer is not readable JSON"
+_UNREACHABLE: Final = "no connection to StackOne can be made"
+_TIMED_OUT: Final = "StackOne did not answer in time"
+_CUT: Final = "StackOne's answer was cut off or garbled"
 _NEVER_SENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 
 
 class _TransientError(Exception):
     """A failure that may pass by itself: of the network, or an answer of 408, 429 or 5xx."""
 
-    def __init__(self, outcome: str, retry_after: float | None = None) -> None:
+    def __init__(self, outcome: str, cause: str, retry_after: float | None = None) -> None:
         super().__init__(outcome)
         self.outcome = outcome
+        self.cause = cause
         self.retry_after = retry_after
 
 
@@ -118,6 +129,7 @@ class Calls:
             ),
             classifier=_HealthClassifier(),
         )
+        self._breaker_state = self._breaker.state
 
     async def close(self) -> None:
         """Close every connection."""
@@ -142,7 +154,7 @@ class Calls:
                 return await work()
             except BudgetSpent as spent:
                 if waited + spent.retry_after > priority.patience_seconds:
-                    raise Unavailable(_BUDGET_SPENT, retry_after=spent.retry_after) from spent
+                    raise self._unavailable("budget_spent", _BUDGET_SPENT, spent.retry_after) from spent
                 waited = await self._budget.wait(spent, waited)
 
     async def _make_with_retries(self, call: Call) -> Any:
@@ -172,14 +184,32 @@ class Calls:
                         # While that is open no call leaves, so none is counted either.
                         if self._breaker.state is not State.OPEN and not call.once:
                             await self._budget.take(call.priority)
-                        return await self._breaker.call_async(self._attempt, call)
+                        try:
+                            return await self._breaker.call_async(self._attempt, call)
+                        finally:
+                            self._note_breaker()
         except _TransientError as error:
-            raise _unavailable(error.retry_after) from error
+            raise self._unavailable(error.outcome, error.cause, error.retry_after) from error
         except CircuitOpenError as error:
-            raise _unavailable(error.retry_after) from error
+            raise self._unavailable("breaker_open", _BREAKER_OPEN, error.retry_after) from error
         except TimeoutError as error:
-            raise _unavailable(None) from error
-        raise _unavailable(None)
+            raise self._unavailable("timeout", _TIMED_OUT, None) from error
+        raise self._unavailable("timeout", _TIMED_OUT, None)
+
+    def _note_breaker(self) -> None:
+        """Say when the breaker opens and closes: while it is open, nobody's call leaves."""
+        state = self._breaker.state
+        if state is self._breaker_state:
+            return
+        self._breaker_state = state
+        name = state.name.lower()
+        self._metrics.breaker_changes.labels(name).inc()
+        logger.log(logging.WARNING if state is State.OPEN else logging.INFO, "stackone_breaker_changed", state=name)
+
+    def _unavailable(self, cause: str, message: str, retry_after: float | None) -> Unavailable:
+        self._metrics.upstream_unavailable.labels(cause).inc()
+        logger.warning("stackone_unavailable", cause=cause, reason=message)
+        return Unavailable(message, retry_after=min(retry_after or _DEFAULT_RETRY_AFTER, _LONGEST_RETRY_AFTER))
 
     async def _attempt(self, call: Call) -> Any:
         started = self._clock.monotonic()
@@ -204,21 +234,29 @@ class Calls:
         response, content = await self._send(call)
         self.clock_skew = _skew(response.headers.get("date"), self._clock.now())
         if response.status_code in _RETRY_STATUSES:
-            kind = _RateLimitedError if response.status_code == _TOO_MANY else _TransientError
-            raise kind(f"status_{response.status_code}", _retry_after(response.headers.get("retry-after")))
+            limited = response.status_code == _TOO_MANY
+            kind = _RateLimitedError if limited else _TransientError
+            cause = _RATE_LIMITED if limited else f"StackOne answered {response.status_code}"
+            raise kind(f"status_{response.status_code}", cause, _retry_after(response.headers.get("retry-after")))
         if response.status_code == _NOT_FOUND and call.path.startswith("/accounts/"):
             if _says_not_found(content):
                 raise AccountGone
-            raise _TransientError("foreign_404")
+            raise _TransientError("foreign_404", _FOREIGN_404)
         if not response.is_success:
-            # StackOne's message may quote what we sent, owner names included: only the status is passed on.
-            message = f"StackOne answered {response.status_code}; check the API key, its scopes and the request"
-            raise UpstreamRejected(message)
+            refusal = read_refusal(response.status_code, content, sent=(call.body, call.query, call.path))
+            logger.warning(
+                "stackone_refused",
+                operation=call.operation,
+                status=refusal.upstream_status,
+                error_code=refusal.error_code,
+                message=refusal.message,
+            )
+            raise refusal
         try:
             # An empty body is an answer to a delete, and nowhere else: readers of it fail on None.
             return (json.loads(content) if content else None), "ok"
         except (ValueError, RecursionError) as error:
-            raise _TransientError("unreadable") from error
+            raise _TransientError("unreadable", _UNREADABLE) from error
 
     async def _send(self, call: Call) -> tuple[httpx2.Response, bytes]:
         """Send one request and read the whole answer; every failure of the network is a _TransientError."""
@@ -230,11 +268,14 @@ class Calls:
             ):
                 return response, await self._read_capped(response)
         except _NEVER_SENT as error:
-            raise _TransientError("unreachable") from error
+            tls = _tls_failure(error)
+            if tls is not None:
+                raise _TransientError("tls", f"the TLS connection to StackOne failed: {tls}") from error
+            raise _TransientError("unreachable", _UNREACHABLE) from error
         except (TimeoutError, httpx2.TimeoutException) as error:
-            raise _TransientError("timeout") from error
+            raise _TransientError("timeout", _TIMED_OUT) from error
         except (httpx2.TransportError, httpx2.DecodingError) as error:
-            raise _TransientError("broken") from error
+            raise _TransientError("broken", _CUT) from error
 
     async def _read_capped(self, response: httpx2.Response) -> bytes:
         chunks: list[bytes] = []
@@ -269,11 +310,6 @@ def _says_not_found(content: bytes) -> bool:
     )
 
 
-def _unavailable(retry_after: float | None) -> Unavailable:
-    message = "StackOne cannot be reached right now"
-    return Unavailable(message, retry_after=min(retry_after or _DEFAULT_RETRY_AFTER, _LONGEST_RETRY_AFTER))
-
-
 def _skew(header: str | None, now: datetime) -> timedelta | None:
     """Return how far StackOne's clock is ahead of ours, as its Date header tells to the second."""
     try:
@@ -283,9 +319,24 @@ def _skew(header: str | None, now: datetime) -> timedelta | None:
 
 
 def _retry_after(header: str | None) -> float | None:
-    """Read Retry-After in seconds; StackOne documents no other form, and a date is no reason to fail."""
+    """Read Retry-After in seconds, capped: ten days of it would stop refreshes, sweeps and erasures for ten days.
+
+    StackOne documents no other form, and a date is no reason to fail.
+    """
     try:
         seconds = float(header) if header is not None else None
     except ValueError:
         return None
-    return seconds if seconds is not None and 0 <= seconds < float("inf") else None
+    return min(seconds, _LONGEST_RETRY_AFTER) if seconds is not None and seconds >= 0 else None
+
+
+def _tls_failure(error: BaseException) -> str | None:
+    """Return why TLS failed, if that is what `error` comes from."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return cause.verify_message
+        if isinstance(cause, ssl.SSLError):
+            return (cause.reason or "handshake failed").replace("_", " ").lower()
+        cause = cause.__cause__ or cause.__context__
+    return None

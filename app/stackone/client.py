@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import TypeVar
 from urllib.parse import quote
 
+import structlog
 from pydantic import ValidationError
 
 from app.clock import Clock
@@ -15,6 +16,9 @@ from app.settings import StackOneSettings
 from app.stackone.budget import Budget, Priority
 from app.stackone.call import Call, Calls, Transport
 from app.stackone.models import Account, AccountPage, AuthenticatedSession, ConnectSession, OwnedConnectSessionRequest
+from app.stackone.refusals import Refused, mint_refusal
+
+logger = structlog.get_logger(__name__)
 
 
 class StackOneClient:
@@ -34,6 +38,7 @@ class StackOneClient:
         transport: Transport | None = None,
     ) -> None:
         """Open nothing yet; see `Calls`."""
+        self._metrics = metrics
         self._calls = Calls(settings, clock=clock, metrics=metrics, budget=budget, transport=transport)
 
     async def close(self) -> None:
@@ -46,9 +51,27 @@ class StackOneClient:
         return self._calls.clock_skew
 
     async def create_connect_session(self, request: OwnedConnectSessionRequest) -> ConnectSession:
-        """Mint a connect session (POST /connect_sessions)."""
-        call = Call("create_connect_session", "POST", "/connect_sessions", body=request.body())
-        return _read(ConnectSession, await self._calls.make(call))
+        """Mint a connect session (POST /connect_sessions).
+
+        Raises Unprocessable or Conflict where the refusal is about what the caller asked for, and UpstreamRejected
+        where the session is for another owner, account or profile than was sent: its token must not leave.
+        """
+        sent = request.body()
+        try:
+            answer = await self._calls.make(Call("create_connect_session", "POST", "/connect_sessions", body=sent))
+        except Refused as refused:
+            raise mint_refusal(refused) from refused
+        session = _read(ConnectSession, answer)
+        for name, echoed in session.echoes().items():
+            if name not in sent:
+                continue
+            if echoed is None:
+                self._metrics.mint_echoes_missing.labels(name).inc()
+            elif echoed != sent[name]:
+                logger.error("stackone_minted_another_session", field=name)
+                message = f"StackOne opened a session with another {name} than the one asked for"
+                raise UpstreamRejected(message)
+        return session
 
     async def authenticate_connect_session(self, token: str) -> AuthenticatedSession:
         """Look a session up by its token (POST /connect_sessions/authenticate)."""
@@ -108,6 +131,6 @@ _Model = TypeVar("_Model", Account, ConnectSession, AuthenticatedSession)
 def _read(model: type[_Model], answer: object) -> _Model:
     try:
         return model.model_validate(answer)
-    except (ValidationError, ValueError, OverflowError) as error:
+    except (ValidationError, ValueError, OverflowError, RecursionError) as error:
         message = f"StackOne's answer is not a readable {model.__name__}"
         raise UpstreamRejected(message) from error

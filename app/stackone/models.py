@@ -156,6 +156,20 @@ class ConnectSession(Received):
     id: Id
     token: SecretStr
     auth_link_url: SecretStr
+    origin_owner_id: Any = None
+    account_id: Any = None
+    profile_id: Any = Field(
+        default=None, validation_alias=AliasChoices("connector_profile_id", "integration_id"), repr=False
+    )
+
+    def echoes(self) -> dict[str, str | None]:
+        """Return what StackOne says the session is for, by the names it was sent with; None where it says nothing."""
+        values = {
+            "origin_owner_id": self.origin_owner_id,
+            "account_id": self.account_id,
+            "connector_profile_id": self.profile_id,
+        }
+        return {name: None if value is None else str(_text(value)) for name, value in values.items()}
 
 
 class ConnectionAttempt(Received):

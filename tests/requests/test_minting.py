@@ -212,7 +212,7 @@ async def test_a_session_is_in_the_ledger_before_stackone_is_called(world: World
         "POST", "/faults", {"method": "POST", "path": "/connect_sessions", "times": 9, "status": 400, "body": {}}
     )
     answer = await world.broker.post("/v1/connect-sessions", headers=world.as_user("alice"))
-    assert answer.status_code == 502
+    assert answer.status_code == 422
     [session] = await stored_sessions(world)
     assert session["status"] == "failed"
 

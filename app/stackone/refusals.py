@@ -1,0 +1,90 @@
+"""What StackOne refuses: whose mistake it is, and what of its words may be logged.
+
+StackOne's message may quote what was sent, names of people included: callers get our words, the log gets StackOne's
+without anything of the request.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from http import HTTPStatus
+from typing import Final
+
+from app.errors import AppError, Conflict, FieldError, Unprocessable, UpstreamRejected
+
+_LONGEST_MESSAGE: Final = 200
+_ERROR_CODE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
+_OPERATORS: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
+_CALLERS: Final = frozenset(
+    {
+        HTTPStatus.BAD_REQUEST,
+        HTTPStatus.NOT_FOUND,
+        HTTPStatus.PRECONDITION_FAILED,
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+    }
+)
+
+
+class Refused(UpstreamRejected):
+    """StackOne refused a request with this status."""
+
+    def __init__(self, status: int, *, error_code: str | None, message: str | None, genuine: bool) -> None:
+        """`message` is for the log; `genuine` says that the answer has the shape of StackOne's own errors."""
+        check = "check the API key and its scopes" if status in _OPERATORS else "see the broker's log"
+        super().__init__(f"StackOne answered {status}; {check}")
+        self.upstream_status = status
+        self.error_code = error_code
+        self.message = message
+        self.genuine = genuine
+
+
+def read_refusal(status: int, content: bytes, *, sent: object) -> Refused:
+    """Read an error of StackOne; whatever its bytes, this fails at nothing."""
+    try:
+        body = json.loads(content)
+    except (ValueError, RecursionError):
+        body = None
+    if not isinstance(body, Mapping):
+        return Refused(status, error_code=None, message=None, genuine=False)
+    code, message = body.get("errorCode"), body.get("message")
+    return Refused(
+        status,
+        error_code=code if isinstance(code, str) and _ERROR_CODE.fullmatch(code) else None,
+        message=_cleaned(message, sent) if isinstance(message, str) else None,
+        genuine=body.get("statusCode") == status and isinstance(message, (str, list)),
+    )
+
+
+def mint_refusal(refused: Refused) -> AppError:
+    """Say whose mistake a refused mint is: the operator's (502), the caller's (422), or a clash (409)."""
+    if refused.upstream_status == HTTPStatus.CONFLICT:
+        message = "StackOne answered 409: this clashes with what is there already"
+        return Conflict(message)
+    # A gateway's 404 says nothing about the request: the base URL is wrong.
+    foreign = refused.upstream_status == HTTPStatus.NOT_FOUND and not refused.genuine
+    if refused.upstream_status in _CALLERS and not foreign:
+        message = f"StackOne does not accept this request (it answered {refused.upstream_status})"
+        return Unprocessable(message, errors=[FieldError("body", message)])
+    return refused
+
+
+def _cleaned(message: str, sent: object) -> str:
+    for value in sorted(set(_texts(sent)), key=len, reverse=True):
+        message = re.sub(re.escape(value), "[sent]", message, flags=re.IGNORECASE)
+    return "".join(sign if sign.isprintable() else " " for sign in message[:_LONGEST_MESSAGE])
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Go through every text and number that was sent, names of metadata included."""
+    if isinstance(value, str):
+        yield from (part for part in {value, value.rsplit("/", 1)[-1]} if part)
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        yield str(value)
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _texts(inner)
+            if name == "metadata" and isinstance(inner, Mapping):
+                yield from (str(key) for key in inner if str(key))
+    elif isinstance(value, Sequence):
+        for inner in value:
+            yield from _texts(inner)
