@@ -6,11 +6,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from asgi_correlation_id import CorrelationIdMiddleware
 from fastapi import FastAPI
-from starlette.middleware.cors import CORSMiddleware
 
 import app as package
 from app.connect_sessions import routes as connect_session_routes
 from app.http import health
+from app.http.cors import Cors
 from app.http.middleware import AccessLog, PlainFailuresAsProblems, SecurityHeaders, WholePaths
 from app.http.problems import install_problem_answers
 from app.jobs import cancelled, running_jobs
@@ -83,15 +83,7 @@ def _install_middleware(web: FastAPI, settings: Settings, metrics: Metrics) -> N
     web.add_middleware(WholePaths)
     if settings.http.allowed_origins:
         cookie = settings.identity.cookie
-        web.add_middleware(
-            CORSMiddleware,
-            allow_origins=list(settings.http.allowed_origins),
-            allow_credentials=cookie is not None,
-            allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["authorization", "content-type", "x-request-id", *([cookie.csrf_header] if cookie else [])],
-            expose_headers=["x-request-id", "retry-after"],
-            max_age=600,
-        )
+        web.add_middleware(Cors, http=settings.http, csrf_header=cookie.csrf_header if cookie else None)
     web.add_middleware(PlainFailuresAsProblems)
     web.add_middleware(AccessLog, metrics=metrics)
     web.add_middleware(SecurityHeaders, documentation_paths=_DOCUMENTATION_PATHS)

@@ -1,21 +1,21 @@
 """Posting to a destination without becoming a way into the network around us (SSRF).
 
-The name is resolved here, each of its addresses must be public, and the connection goes to the address that was
-checked: a name that resolves to another address between check and connect (DNS rebinding) gains nothing. Redirects are
-not followed.
+The name is resolved here, each of its addresses must be public or in the operator's own list, and the connection goes
+to the address that was checked: a name that resolves to another address between check and connect (DNS rebinding) gains
+nothing. Redirects are not followed.
 """
 
 import asyncio
-import ipaddress
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final
 from urllib.parse import urlsplit
 
 import httpx2
 
-_GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
-# Translated to any IPv4 address, private ones included.
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+from app.settings.reach import Places, is_public
+
+_NOWHERE: Final = Places()
 
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 
@@ -36,20 +36,6 @@ async def resolve(host: str, port: int) -> Sequence[str]:
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
-def is_public(address: str) -> bool:
-    """Tell whether an address is on the public internet; an IPv4 address inside an IPv6 one is judged as itself."""
-    parsed = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(parsed, ipaddress.IPv6Address):
-        embedded = parsed.ipv4_mapped or parsed.sixtofour or (parsed.teredo[1] if parsed.teredo else None)
-        if parsed in _NAT64:
-            embedded = ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF)
-        if embedded is not None:
-            return is_public(str(embedded))
-        # Outside of it are IPv4-compatible, site-local and reserved addresses, some of which count as `is_global`.
-        return parsed in _GLOBAL_UNICAST and parsed.is_global
-    return parsed.is_global and not parsed.is_multicast
-
-
 class Sender:
     """The HTTP client for destinations."""
 
@@ -58,12 +44,17 @@ class Sender:
         *,
         timeout_seconds: float,
         allow_private: bool,
+        inside: Places = _NOWHERE,
         resolver: Resolver = resolve,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
-        """`allow_private` is for development only; `resolver` and `transport` replace the network."""
+        """`inside` may be posted to though it is not public; `allow_private` is for development only.
+
+        `resolver` and `transport` replace the network.
+        """
         self._timeout = timeout_seconds
         self._allow_private = allow_private
+        self._inside = inside
         self._resolve = resolver
         self._http = httpx2.AsyncClient(
             timeout=timeout_seconds,
@@ -90,12 +81,17 @@ class Sender:
         except (httpx2.HTTPError, OSError) as error:
             raise NotDelivered(type(error).__name__) from None
 
+    def _may_reach(self, scheme: str, host: str, address: str) -> bool:
+        if self._allow_private or self._inside.hold(host, address):
+            return True
+        return scheme == "https" and is_public(address)
+
     async def _post(self, url: str, body: bytes, headers: Mapping[str, str]) -> None:
         parts = urlsplit(url)
         host = parts.hostname or ""
         port = parts.port or (443 if parts.scheme == "https" else 80)
         addresses = await self._resolve(host, port)
-        if not addresses or not (self._allow_private or all(is_public(address) for address in addresses)):
+        if not addresses or not all(self._may_reach(parts.scheme, host, address) for address in addresses):
             raise NotDelivered("address_not_public")
         address = addresses[0]
         pinned = parts._replace(netloc=f"[{address}]:{port}" if ":" in address else f"{address}:{port}").geturl()

@@ -2,11 +2,14 @@
 
 import base64
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
-from app.settings.section import Environment, Section, UrlText, url_mistake
+from app.settings.reach import Places, is_public, parse_address
+from app.settings.section import Environment, Section, UrlText, is_loopback, url_mistake
 
 _MINIMUM_PUSH_SECRET_BYTES = 24  # Standard Webhooks, "signature scheme"
 
@@ -18,9 +21,9 @@ class PushDestination(Section):
     url: UrlText = Field(description="Where changes are posted; https, and at a public address.")
     secret: SecretStr = Field(description="Signing secret (Standard Webhooks): whsec_ and base64.")
 
-    def mistakes(self, environment: Environment) -> Iterator[str]:
-        """Yield what this environment must not accept of this destination."""
-        if reason := url_mistake(self.url, environment):
+    def mistakes(self, environment: Environment, inside: Places) -> Iterator[str]:
+        """Yield what this environment must not accept of this destination; `inside` is the operator's own network."""
+        if reason := self._url_mistake(environment, inside):
             yield f"url {reason}"
         encoded = self.secret.get_secret_value()
         try:
@@ -30,6 +33,20 @@ class PushDestination(Section):
         if not encoded.startswith("whsec_") or len(key) < _MINIMUM_PUSH_SECRET_BYTES:
             yield f"secret must be whsec_ and base64 of at least {_MINIMUM_PUSH_SECRET_BYTES} random bytes"
 
+    def _url_mistake(self, environment: Environment, inside: Places) -> str | None:
+        https_spelled = "https:" + self.url.partition(":")[2] if self.url.startswith("http://") else self.url
+        malformed = url_mistake(https_spelled, environment)
+        if malformed or environment is Environment.DEVELOPMENT:
+            return malformed or url_mistake(self.url, environment)
+        host = urlsplit(self.url).hostname or ""
+        if inside.hold(host):
+            return None
+        if is_loopback(host) or (parse_address(host) is not None and not is_public(host)):
+            return "is no public address; if that is meant, list it in BROKER_PUSH__ALLOWED_NETWORKS"
+        if https_spelled != self.url:
+            return "is plain http, which only a host or address of BROKER_PUSH__ALLOWED_NETWORKS may use"
+        return None
+
 
 class PushSettings(Section):
     """Which services get every change as a signed webhook."""
@@ -38,6 +55,14 @@ class PushSettings(Section):
         default=(),
         max_length=20,
         description='Services that get every change (JSON list of {"name", "url", "secret"}); none by default.',
+    )
+    allowed_networks: tuple[str, ...] = Field(
+        default=(),
+        max_length=100,
+        description=(
+            "Networks, addresses or hosts of your own that may be posted to though they are not public, plain http"
+            " included; .example.com names every host below it."
+        ),
     )
     timeout_seconds: float = Field(default=10, gt=0, le=60, description="Longest wait for a destination's answer.")
     max_attempts: int = Field(default=12, ge=1, le=50, description="Attempts of one delivery before it is dead.")
@@ -55,8 +80,19 @@ class PushSettings(Section):
             raise ValueError(message)
         return self
 
+    @field_validator("allowed_networks")
+    @classmethod
+    def _understood(cls, entries: tuple[str, ...]) -> tuple[str, ...]:
+        Places.of(entries)
+        return entries
+
+    @cached_property
+    def inside(self) -> Places:
+        """Where deliveries may go though it is not public."""
+        return Places.of(self.allowed_networks)
+
     def unsafe(self, environment: Environment) -> Iterator[tuple[str, str]]:
         """Destinations are reached over https, and secrets are long."""
         for number, destination in enumerate(self.destinations):
-            for mistake in destination.mistakes(environment):
+            for mistake in destination.mistakes(environment, self.inside):
                 yield f"DESTINATIONS[{number}]", mistake

@@ -32,13 +32,18 @@ def is_loopback(host: str | None) -> bool:
         return False
 
 
+def _is_same_address(one: str, other: str) -> bool:
+    return ipaddress.ip_address(one) == ipaddress.ip_address(other)
+
+
 def _malformed(url: str) -> str | None:
     if not url.isascii() or not url.isprintable() or " " in url:
         return "must be plain ASCII: the host as xn--..., other characters as %XX"
     try:
         host = urlsplit(url).hostname
         # Read once more as browsers and HTTP clients do. Where the two disagree somebody would be led astray.
-        is_plain = not host or (Url(url).host or "").strip("[]") == host
+        read_again = (Url(url).host or "").strip("[]")
+        is_plain = not host or read_again == host or (":" in host and _is_same_address(read_again, host))
     except ValueError:
         is_plain = False
     return None if is_plain else "is no URL that can be used: its host or port is malformed"

@@ -2,7 +2,7 @@
 
 import ipaddress
 from collections.abc import Iterator
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
@@ -17,6 +17,11 @@ class HttpSettings(Section):
     allowed_origins: tuple[str, ...] = Field(
         default=(),
         description="Origins whose pages may call browser routes (CORS), each in full; no wildcards.",
+    )
+    allowed_headers: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$")], ...] = Field(
+        default=(),
+        max_length=50,
+        description="Further request headers that those pages may send; those of common tracers are allowed anyway.",
     )
     trusted_proxies: tuple[str, ...] = Field(
         default=(), description="Addresses or networks whose X-Forwarded-For and X-Forwarded-Proto are believed."

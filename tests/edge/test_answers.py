@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import httpx2
 import pytest
+from structlog.testing import capture_logs
 
 from app.http.middleware import SECURITY_HEADERS
 from tests.edge.conftest import Edge, open_edge, statuses
@@ -113,3 +114,31 @@ async def test_a_body_over_the_limit_is_a_413_however_it_is_sent(edge: Edge, pat
 async def test_a_body_that_says_it_is_huge_is_refused_before_it_is_sent(edge: Edge) -> None:
     head = b"POST /v1/connect-sessions HTTP/1.1\r\nHost: b\r\nContent-Type: application/json\r\nConnection: close\r\n"
     assert statuses(await edge.send(head + edge.as_user() + b"Content-Length: 9999999999\r\n\r\n")) == [413]
+
+
+TRACING = (
+    "traceparent, tracestate, baggage, sentry-trace, x-datadog-trace-id, x-datadog-parent-id, x-datadog-origin,"
+    " x-datadog-sampling-priority, idempotency-key, x-requested-with"
+)
+PREFLIGHT = {"access-control-request-method": "POST"}
+
+
+async def test_a_page_with_tracing_may_call_and_a_refused_one_is_explained_in_the_log(database_url: str) -> None:
+    http = {"allowed_origins": ["https://app.example.com"], "allowed_headers": ["X-Tenant"]}
+    async with open_edge(database_url, http=http) as edge:
+
+        async def preflight(headers: str, origin: str = "https://app.example.com") -> int:
+            asked = {**PREFLIGHT, "origin": origin, "access-control-request-headers": headers}
+            return (await ask(edge, "OPTIONS", "/v1/connect-sessions", signed=False, headers=asked)).status_code
+
+        assert await preflight(f"authorization, content-type, {TRACING}, x-tenant") == 200
+        with capture_logs() as logs:
+            assert await preflight("authorization, x-shop, x-" + "y" * 300) == 400
+            assert await preflight("authorization", "https://app.example.com.evil") == 400
+    lines = [line for line in logs if line["event"] == "preflight_refused"]
+    assert [(line["origin"], line["is_origin_allowed"]) for line in lines] == [
+        ("https://app.example.com", True),
+        ("https://app.example.com.evil", False),
+    ]
+    assert lines[0]["refused_headers"].startswith("x-shop, x-yyy")
+    assert len(lines[0]["refused_headers"]) == 200

@@ -4,7 +4,7 @@ import asyncio
 import json
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -19,10 +19,11 @@ from standardwebhooks import Webhook
 from app.jobs import Job, repeat
 from app.push import outbox
 from app.push.deliver import push_once
-from app.push.sender import NotDelivered, Sender, is_public
+from app.push.sender import NotDelivered, Sender
 from app.push.tables import push_deliveries
 from app.runtime import Runtime
 from app.settings import PushDestination, PushSettings
+from app.settings.reach import Places, is_public
 from app.sync.sweep import run_sweep
 from sandbox.serving import bind, serving, url_of
 from tests.support.certificates import self_signed
@@ -238,11 +239,13 @@ class Recording(httpx2.AsyncBaseTransport):
         return httpx2.Response(self._status, headers=self._headers, request=request)
 
 
-def sender_to(network: Recording, *addresses: str) -> Sender:
+def sender_to(network: Recording, *addresses: str, inside: tuple[str, ...] = ()) -> Sender:
     async def resolver(_host: str, _port: int) -> list[str]:
         return list(addresses)
 
-    return Sender(timeout_seconds=1, allow_private=False, resolver=resolver, transport=network)
+    return Sender(
+        timeout_seconds=1, allow_private=False, inside=Places.of(inside), resolver=resolver, transport=network
+    )
 
 
 async def test_the_connection_goes_to_the_address_that_was_checked() -> None:
@@ -259,6 +262,29 @@ async def test_a_name_that_leads_inside_is_not_connected_to(addresses: tuple[str
     with pytest.raises(NotDelivered, match="address_not_public"):
         await sender_to(network, *addresses).post("https://hooks.example.com/", b"{}", {})
     assert network.requests == []
+
+
+@pytest.mark.parametrize(
+    ("inside", "url", "addresses", "is_reached"),
+    [
+        (("10.0.0.0/8",), "http://erp.corp.example/in", ("10.1.2.3",), True),
+        (("10.0.0.0/8",), "http://erp.corp.example/in", ("::ffff:10.1.2.3",), True),
+        (("10.0.0.0/8",), "https://erp.corp.example/in", ("10.1.2.3", "93.184.216.34"), True),
+        (("10.0.0.0/8",), "http://erp.corp.example/in", ("10.1.2.3", "93.184.216.34"), False),
+        (("10.0.0.0/8",), "https://erp.corp.example/in", ("10.1.2.3", "192.168.0.1"), False),
+        (("erp.corp.example",), "http://ERP.corp.example/in", ("192.168.0.1",), True),
+        ((".corp.example",), "http://erp.corp.example/in", ("192.168.0.1",), True),
+        ((".corp.example",), "http://evilcorp.example/in", ("192.168.0.1",), False),
+        ((), "http://hooks.example.com/in", ("93.184.216.34",), False),
+    ],
+)
+async def test_ones_own_network_is_reached_where_it_is_listed(
+    inside: tuple[str, ...], url: str, addresses: tuple[str, ...], *, is_reached: bool
+) -> None:
+    network = Recording()
+    with nullcontext() if is_reached else pytest.raises(NotDelivered, match="address_not_public"):
+        await sender_to(network, *addresses, inside=inside).post(url, b"{}", {})
+    assert bool(network.requests) is is_reached
 
 
 async def test_a_redirect_is_not_followed() -> None:

@@ -208,6 +208,39 @@ def test_origins_are_spelled_as_browsers_send_them(monkeypatch: pytest.MonkeyPat
     assert load_settings().http.allowed_origins == sent
 
 
+def destination(url: str) -> str:
+    """Return a list of one destination."""
+    return json.dumps([{"name": "erp", "url": url, "secret": "whsec_" + "A" * 32}])
+
+
+@pytest.mark.parametrize(
+    ("url", "allowed"),
+    [
+        ("https://10.0.0.7/in", "10.0.0.0/8"),
+        ("http://10.0.0.7/in", "10.0.0.7"),
+        ("https://localhost:8443/in", "localhost"),
+        ("https://[fd00::7]/in", "fd00::/8"),
+        ("https://[::ffff:169.254.169.254]/latest", "169.254.0.0/16"),
+        ("http://erp.corp.example/in", "erp.corp.example"),
+        ("http://erp.svc.cluster.local/in", ".svc.cluster.local"),
+    ],
+)
+def test_push_reaches_inside_only_where_the_operator_says_so(
+    monkeypatch: pytest.MonkeyPatch, url: str, allowed: str
+) -> None:
+    monkeypatch.setenv("BROKER_PUSH__DESTINATIONS", destination(url))
+    monkeypatch.setenv("BROKER_PUSH__ALLOWED_NETWORKS", '["192.168.0.0/16", "other.example"]')
+    assert mistakes() == ["BROKER_PUSH__DESTINATIONS[0]"]
+    monkeypatch.setenv("BROKER_PUSH__ALLOWED_NETWORKS", json.dumps([allowed]))
+    load_settings()
+
+
+@pytest.mark.parametrize("entry", ["10.0.0.0/33", "10.0.0", "https://erp.example", "*.example", "", "a b"])
+def test_a_network_that_is_none_is_a_mistake(monkeypatch: pytest.MonkeyPatch, entry: str) -> None:
+    monkeypatch.setenv("BROKER_PUSH__ALLOWED_NETWORKS", json.dumps([entry]))
+    assert mistakes() == ["BROKER_PUSH__ALLOWED_NETWORKS"]
+
+
 # What Kubernetes tells every container about Services called broker and broker-metrics, and what Docker's links add.
 SERVICE_LINKS = {
     "BROKER_SERVICE_HOST": "10.43.0.17",
