@@ -10,7 +10,7 @@ import logging.config
 import re
 import sys
 from collections.abc import Iterable, Mapping, MutableMapping
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
 from asgi_correlation_id import correlation_id
@@ -72,8 +72,8 @@ def _add_request_id(_logger: object, _method: str, event: MutableMapping[str, An
     return event
 
 
-def configure_logs(level: str, known_secrets: Iterable[str] = ()) -> None:
-    """Send every log line of the process, ours and libraries', to standard output as redacted JSON."""
+def configure_logs(level: str, known_secrets: Iterable[str] = (), *, stream: TextIO | None = None) -> None:
+    """Send every log line of the process, ours and libraries', to a stream (standard output) as redacted JSON."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -96,7 +96,7 @@ def configure_logs(level: str, known_secrets: Iterable[str] = ()) -> None:
             structlog.processors.JSONRenderer(),
         ],
     )
-    handler = logging.StreamHandler(sys.stdout)
+    handler = logging.StreamHandler(stream or sys.stdout)
     handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers[:] = [handler]

@@ -18,9 +18,11 @@ from app.metrics import Metrics
 from app.policy.file import read_policy
 from app.policy.rules import Policy
 from app.settings import Settings
+from app.stackone.auth_configs import AuthConfigs
 from app.stackone.budget import Budget
 from app.stackone.call import Transport as StackOneTransport
 from app.stackone.client import StackOneClient
+from app.stackone.unknown_ids import UnknownIds
 
 _ID_BYTES = 16
 
@@ -48,6 +50,8 @@ class Runtime:
     policy: Policy
     database: Database
     stackone: StackOneClient
+    auth_configs: AuthConfigs
+    unknown_ids: UnknownIds
     authenticator: Authenticator
     limiter: Limiter
     account_due: asyncio.Event = field(default_factory=asyncio.Event)
@@ -110,6 +114,8 @@ async def open_runtime(
             policy=policy or read_policy(settings.policy_file),
             database=database,
             stackone=stackone,
+            auth_configs=AuthConfigs(stackone, world.clock),
+            unknown_ids=UnknownIds(world.clock),
             authenticator=authenticator,
             limiter=limiter,
         )

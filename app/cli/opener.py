@@ -1,6 +1,7 @@
 """How a command opens the broker: settings, quiet logs that show no secret, and a Runtime or a Database."""
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -19,7 +20,7 @@ Result = TypeVar("Result")
 def with_runtime(verb: Callable[[Runtime], Awaitable[Result]]) -> Result:
     """Run a verb on a Runtime of its own."""
     settings = load_settings()
-    configure_logs("ERROR", configured_secrets(settings))
+    configure_logs("ERROR", configured_secrets(settings), stream=sys.stderr)
 
     async def run() -> Result:
         async with open_runtime(settings) as runtime:
@@ -31,7 +32,7 @@ def with_runtime(verb: Callable[[Runtime], Awaitable[Result]]) -> Result:
 def with_database(verb: Callable[[Database], Awaitable[Result]]) -> Result:
     """Run a verb on the database alone; BROKER_DATABASE__URL is the only setting that it needs."""
     settings = load_database_settings()
-    configure_logs("ERROR")
+    configure_logs("ERROR", stream=sys.stderr)
 
     async def run() -> Result:
         database = Database(open_engine(settings))

@@ -199,7 +199,7 @@ def _being_disconnected() -> BeingDisconnected:
 async def _is_owners_upstream(runtime: Runtime, owner_id: str, account_id: str) -> bool:
     """Ask StackOne whether the account still is this owner's; if not, have the store look again."""
     try:
-        account = await runtime.stackone.get_account(account_id)
+        account = await runtime.stackone.get_account(account_id, owner_id=owner_id)
     except AccountGone:
         account = None
     if account is not None and account.owner_id == owner_id:
@@ -241,10 +241,34 @@ async def _write_down(runtime: Runtime, owner: Owner, session: Session, grant: G
 async def _open_at_stackone(runtime: Runtime, session_id: str, request: OwnedConnectSessionRequest) -> ConnectSession:
     try:
         opened = await runtime.stackone.create_connect_session(request)
-    except AppError:
+    except AppError as error:
         async with runtime.database.transaction() as connection:
             await ledger.close_minting(connection, session_id, status=Status.FAILED)
+        if isinstance(error, Unprocessable):
+            raise await _at_its_field(runtime, request, error) from error
         raise
     async with runtime.database.transaction() as connection:
         await ledger.close_minting(connection, session_id, status=Status.PENDING, upstream_id=opened.id)
     return opened
+
+
+async def _at_its_field(runtime: Runtime, request: OwnedConnectSessionRequest, refusal: Unprocessable) -> Unprocessable:
+    """Name the field that StackOne did not accept, where its auth configs tell which; its own words are in the log."""
+    asked = request.request
+    configs = await runtime.auth_configs.known()
+    if configs is None:
+        return refusal
+    of_provider = [config for config in configs if config.provider == asked.provider]
+    enabled = [config for config in configs if config.enabled]
+    offered = {category for config in enabled for category in config.categories}
+    if asked.provider is not None and not of_provider:
+        error = FieldError("body.provider", "the project has no such provider")
+    elif asked.provider is not None and not any(config.enabled for config in of_provider):
+        error = FieldError("body.provider", "the provider is not enabled in the project")
+    elif asked.connector_profile_id not in {None, *(config.id for config in of_provider or configs)}:
+        error = FieldError("body.connector_profile_id", "the project has no such connector profile for this provider")
+    elif asked.categories and not {category.value for category in asked.categories} & offered:
+        error = FieldError("body.categories", "no enabled provider of the project is of these categories")
+    else:
+        return refusal
+    return Unprocessable(errors=[error])

@@ -24,9 +24,11 @@ async def confirm_account(runtime: Runtime, user: EndUser, account_id: str) -> L
     async with runtime.database.transaction() as connection:
         ticket = await take_read_ticket(connection)
         known = await get_for_owner(connection, user.owner_id, account_id)
+    if known is None and runtime.unknown_ids.has(user.owner_id, account_id):
+        raise NotFound
     account: Account | None
     try:
-        account = await runtime.stackone.get_account(account_id)
+        account = await runtime.stackone.get_account(account_id, owner_id=user.owner_id)
     except AccountGone:
         account = None
     project_id = runtime.settings.stackone.project_id
@@ -34,6 +36,8 @@ async def confirm_account(runtime: Runtime, user: EndUser, account_id: str) -> L
     if not is_callers and known is None:
         if account is not None:
             logger.warning("foreign_account_refused", actor=user.actor, account_id=account_id)
+        # Both alike: whether a repeat is asked upstream must not tell one from the other.
+        runtime.unknown_ids.add(user.owner_id, account_id)
         raise NotFound
     # What the caller had and has no more (deleted, or moved to another owner) is news as well.
     observation = Observation(account_id, account, ticket)

@@ -8,7 +8,7 @@ a connect session (a second one simply stays unused). A delete is not: the accou
 import asyncio
 import base64
 import json
-import logging
+import random
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -18,14 +18,13 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Final
 
 import httpx2
-import stamina
 import structlog
-from interlock import CircuitBreaker, CircuitOpenError, Config, State
 
 from app.clock import Clock
 from app.errors import Unavailable, UpstreamRejected
 from app.metrics import Metrics
 from app.settings import StackOneSettings
+from app.stackone.breaker import Breaker, BreakerOpen, BreakerState
 from app.stackone.budget import Budget, BudgetSpent, Priority
 from app.stackone.models import AccountGone
 from app.stackone.refusals import read_refusal
@@ -50,17 +49,28 @@ _UNREADABLE: Final = "StackOne's answer is not readable JSON"
 _UNREACHABLE: Final = "no connection to StackOne can be made"
 _TIMED_OUT: Final = "StackOne did not answer in time"
 _CUT: Final = "StackOne's answer was cut off or garbled"
+_FIRST_WAIT: Final = 0.2
+_LONGEST_WAIT: Final = 3.0
 _NEVER_SENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 
 
 class _TransientError(Exception):
     """A failure that may pass by itself: of the network, or an answer of 408, 429 or 5xx."""
 
+    is_of_answer = True
+    """Whether it may be the fault of what was asked for: where no connection can be made, no request is to blame."""
+
     def __init__(self, outcome: str, cause: str, retry_after: float | None = None) -> None:
         super().__init__(outcome)
         self.outcome = outcome
         self.cause = cause
         self.retry_after = retry_after
+
+
+class _UnreachableError(_TransientError):
+    """No request was sent."""
+
+    is_of_answer = False
 
 
 class _RateLimitedError(_TransientError):
@@ -78,6 +88,10 @@ class Call:
     body: Mapping[str, Any] | None = None
     query: Mapping[str, int | str] | None = None
     priority: Priority = Priority.INTERACTIVE
+    owner_id: str | None = None
+    """For whom somebody waits: an owner may use a share of the interactive budget only."""
+    subject: str | None = None
+    """What the call is about, so that one thing that always fails does not count as StackOne's failure for all."""
     once: bool = False
     """Made at most once, in a place that `reserve` has taken: for what is decided by a read right before it."""
 
@@ -93,8 +107,10 @@ class Calls:
         metrics: Metrics,
         budget: Budget | None = None,
         transport: Transport | None = None,
+        jitter: random.Random | None = None,
     ) -> None:
         """Open nothing yet; `transport` replaces the network, and without a `budget` it has one of its own."""
+        self._jitter = jitter or random.Random()  # noqa: S311  spreads retries, and is no secret
         self._settings = settings
         self._clock = clock
         self._metrics = metrics
@@ -116,20 +132,9 @@ class Calls:
             cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
             transport=transport,
         )
-        self._breaker = CircuitBreaker(
-            name="stackone",
-            clock=clock,
-            config=Config(
-                failure_rate_threshold=1.0,
-                minimum_number_of_calls=settings.breaker_failures,
-                window_size=settings.breaker_failures,
-                permitted_calls_in_half_open=1,
-                max_concurrent_probes=1,
-                wait_duration_in_open=settings.breaker_seconds,
-            ),
-            classifier=_HealthClassifier(),
+        self._breaker = Breaker(
+            settings.breaker_failures, settings.breaker_seconds, clock=clock, on_change=self._note_breaker
         )
-        self._breaker_state = self._breaker.state
 
     async def close(self) -> None:
         """Close every connection."""
@@ -160,51 +165,61 @@ class Calls:
     async def _make_with_retries(self, call: Call) -> Any:
         """Make one call with its retries, all within the total deadline."""
         deadline = self._clock.monotonic() + self._settings.total_timeout_seconds
-
-        def wait_before_retry(error: Exception) -> bool | float:
-            if not isinstance(error, _TransientError):
-                return False
-            if error.retry_after is None:
-                return True
-            # A hint that does not fit the time left would only be slept through: give up now and pass it on.
-            return error.retry_after if self._clock.monotonic() + error.retry_after < deadline else False
-
+        attempts = 1 if call.once else self._settings.max_attempts
         try:
             async with asyncio.timeout(self._settings.total_timeout_seconds):
-                async for attempt in stamina.retry_context(
-                    on=wait_before_retry,
-                    attempts=1 if call.once else self._settings.max_attempts,
-                    timeout=self._settings.total_timeout_seconds,
-                    wait_initial=0.2,
-                    wait_max=3.0,
-                    wait_jitter=0.2,
-                ):
-                    with attempt:
-                        # Not inside the breaker: a call that is never made says nothing about StackOne's health.
-                        # While that is open no call leaves, so none is counted either.
-                        if self._breaker.state is not State.OPEN and not call.once:
-                            await self._budget.take(call.priority)
-                        try:
-                            return await self._breaker.call_async(self._attempt, call)
-                        finally:
-                            self._note_breaker()
+                for attempt in range(attempts):
+                    try:
+                        return await self._try(call)
+                    except _TransientError as error:
+                        wait = self._wait_before_retry(attempt, error)
+                        # A hint that does not fit the time left would only be slept through: it is passed on instead.
+                        if attempt == attempts - 1 or self._clock.monotonic() + wait >= deadline:
+                            raise
+                        await asyncio.sleep(wait)
         except _TransientError as error:
             raise self._unavailable(error.outcome, error.cause, error.retry_after) from error
-        except CircuitOpenError as error:
+        except BreakerOpen as error:
             raise self._unavailable("breaker_open", _BREAKER_OPEN, error.retry_after) from error
         except TimeoutError as error:
             raise self._unavailable("timeout", _TIMED_OUT, None) from error
         raise self._unavailable("timeout", _TIMED_OUT, None)
 
-    def _note_breaker(self) -> None:
+    def _wait_before_retry(self, attempt: int, error: _TransientError) -> float:
+        if error.retry_after is not None:
+            return error.retry_after
+        wait: float = min(_LONGEST_WAIT, _FIRST_WAIT * 2**attempt)
+        return wait * self._jitter.uniform(0.5, 1.0)
+
+    async def _try(self, call: Call) -> Any:
+        """Make one attempt, if the breaker and the budget let it through."""
+        self._breaker.admit()
+        try:
+            if not call.once:
+                # Behind the breaker: while that is open no call leaves, so none is counted.
+                await self._budget.take(call.priority, call.owner_id)
+            answer = await self._attempt(call)
+        except _RateLimitedError:
+            self._breaker.succeeded()
+            raise
+        except _TransientError as error:
+            self._breaker.failed(call.operation, (call.subject or "") if error.is_of_answer else None)
+            raise
+        except (AccountGone, UpstreamRejected):
+            self._breaker.succeeded()
+            raise
+        except BaseException:
+            self._breaker.abandoned()
+            raise
+        self._breaker.succeeded()
+        return answer
+
+    def _note_breaker(self, state: BreakerState) -> None:
         """Say when the breaker opens and closes: while it is open, nobody's call leaves."""
-        state = self._breaker.state
-        if state is self._breaker_state:
-            return
-        self._breaker_state = state
         name = state.name.lower()
         self._metrics.breaker_changes.labels(name).inc()
-        logger.log(logging.WARNING if state is State.OPEN else logging.INFO, "stackone_breaker_changed", state=name)
+        log = logger.warning if state is BreakerState.OPEN else logger.info
+        log("stackone_breaker_changed", state=name)
 
     def _unavailable(self, cause: str, message: str, retry_after: float | None) -> Unavailable:
         self._metrics.upstream_unavailable.labels(cause).inc()
@@ -244,7 +259,9 @@ class Calls:
             raise _TransientError("foreign_404", _FOREIGN_404)
         if not response.is_success:
             refusal = read_refusal(response.status_code, content, sent=(call.body, call.query, call.path))
-            logger.warning(
+            # A key that is refused stops everything: the operator has to act.
+            log = logger.error if refusal.is_operators else logger.warning
+            log(
                 "stackone_refused",
                 operation=call.operation,
                 status=refusal.upstream_status,
@@ -270,11 +287,11 @@ class Calls:
         except _NEVER_SENT as error:
             tls = _tls_failure(error)
             if tls is not None:
-                raise _TransientError("tls", f"the TLS connection to StackOne failed: {tls}") from error
-            raise _TransientError("unreachable", _UNREACHABLE) from error
+                raise _UnreachableError("tls", f"the TLS connection to StackOne failed: {tls}") from error
+            raise _UnreachableError("unreachable", _UNREACHABLE) from error
         except (TimeoutError, httpx2.TimeoutException) as error:
             raise _TransientError("timeout", _TIMED_OUT) from error
-        except (httpx2.TransportError, httpx2.DecodingError) as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError) as error:
             raise _TransientError("broken", _CUT) from error
 
     async def _read_capped(self, response: httpx2.Response) -> bytes:
@@ -287,14 +304,6 @@ class Calls:
                 raise UpstreamRejected(message)
             chunks.append(chunk)
         return b"".join(chunks)
-
-
-class _HealthClassifier:
-    """What the breaker counts: only failures that say something about StackOne's health."""
-
-    def is_failure(self, *, result: object, exception: Exception | None) -> bool:
-        del result
-        return isinstance(exception, _TransientError) and not isinstance(exception, _RateLimitedError)
 
 
 def _says_not_found(content: bytes) -> bool:
@@ -314,7 +323,7 @@ def _skew(header: str | None, now: datetime) -> timedelta | None:
     """Return how far StackOne's clock is ahead of ours, as its Date header tells to the second."""
     try:
         return parsedate_to_datetime(header) - now if header else None
-    except (ValueError, TypeError, OverflowError):
+    except (ValueError, TypeError, OverflowError, IndexError):
         return None
 
 

@@ -1,6 +1,6 @@
 """StackOne's API as the broker uses it: each operation it knows, and the answer as a model."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import TypeVar
@@ -15,10 +15,20 @@ from app.metrics import Metrics
 from app.settings import StackOneSettings
 from app.stackone.budget import Budget, Priority
 from app.stackone.call import Call, Calls, Transport
-from app.stackone.models import Account, AccountPage, AuthenticatedSession, ConnectSession, OwnedConnectSessionRequest
+from app.stackone.models import (
+    Account,
+    AccountPage,
+    AuthConfig,
+    AuthenticatedSession,
+    ConnectSession,
+    OwnedConnectSessionRequest,
+)
 from app.stackone.refusals import Refused, mint_refusal
 
 logger = structlog.get_logger(__name__)
+
+_AUTH_CONFIG_PAGE_SIZE = 100
+_MOST_AUTH_CONFIG_PAGES = 50
 
 
 class StackOneClient:
@@ -58,7 +68,15 @@ class StackOneClient:
         """
         sent = request.body()
         try:
-            answer = await self._calls.make(Call("create_connect_session", "POST", "/connect_sessions", body=sent))
+            call = Call(
+                "create_connect_session",
+                "POST",
+                "/connect_sessions",
+                body=sent,
+                owner_id=request.origin_owner_id,
+                subject=request.origin_owner_id,
+            )
+            answer = await self._calls.make(call)
         except Refused as refused:
             raise mint_refusal(refused) from refused
         session = _read(ConnectSession, answer)
@@ -78,9 +96,12 @@ class StackOneClient:
         call = Call("authenticate_connect_session", "POST", "/connect_sessions/authenticate", body={"token": token})
         return _read(AuthenticatedSession, await self._calls.make(call))
 
-    async def get_account(self, account_id: str, *, priority: Priority = Priority.INTERACTIVE) -> Account:
-        """Read one account. Raises AccountGone when there is none."""
-        call = Call("get_account", "GET", _account_path(account_id), priority=priority)
+    async def get_account(
+        self, account_id: str, *, priority: Priority = Priority.INTERACTIVE, owner_id: str | None = None
+    ) -> Account:
+        """Read one account, for an owner who waits for it or for none. Raises AccountGone when there is none."""
+        path = _account_path(account_id)
+        call = Call("get_account", "GET", path, priority=priority, owner_id=owner_id, subject=account_id)
         account = _read(Account, await self._calls.make(call))
         if account.id != account_id:
             message = "StackOne answered with another account than the one asked for"
@@ -96,7 +117,8 @@ class StackOneClient:
 
         Never waits for room and is never tried again by itself: whose the account is has to be read before each try.
         """
-        call = Call("delete_account", "DELETE", _account_path(account_id), priority=priority, once=True)
+        path = _account_path(account_id)
+        call = Call("delete_account", "DELETE", path, priority=priority, once=True, subject=account_id)
         await self._calls.make(call)
 
     async def list_page(
@@ -120,12 +142,31 @@ class StackOneClient:
                 accounts.append(_read(Account, row))
         return AccountPage(accounts, unreadable=len(rows) - len(accounts))
 
+    async def list_auth_configs(self) -> Sequence[AuthConfig]:
+        """Return every auth config of the project (GET /auth_configs); one that cannot be read is left out."""
+        found: dict[str, AuthConfig] = {}
+        for page in range(1, _MOST_AUTH_CONFIG_PAGES + 1):
+            query: dict[str, int | str] = {"page": page, "page_size": _AUTH_CONFIG_PAGE_SIZE}
+            answer = await self._calls.make(Call("list_auth_configs", "GET", "/auth_configs", query=query))
+            rows = answer.get("data") if isinstance(answer, Mapping) else answer
+            if not isinstance(rows, list):
+                message = "StackOne's list of auth configs is neither a list nor an object with one"
+                raise UpstreamRejected(message)
+            before = len(found)
+            for row in rows:
+                with suppress(UpstreamRejected):
+                    config = _read(AuthConfig, row)
+                    found[config.id] = config
+            if len(found) == before:
+                break
+        return list(found.values())
+
 
 def _account_path(account_id: str) -> str:
     return f"/accounts/{quote(account_id, safe='')}"
 
 
-_Model = TypeVar("_Model", Account, ConnectSession, AuthenticatedSession)
+_Model = TypeVar("_Model", Account, AuthConfig, ConnectSession, AuthenticatedSession)
 
 
 def _read(model: type[_Model], answer: object) -> _Model:

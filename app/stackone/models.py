@@ -11,7 +11,16 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+)
 
 from app.inputs import storable
 
@@ -148,6 +157,24 @@ class AccountPage:
     def rows(self) -> int:
         """How many rows the page had."""
         return len(self.accounts) + self.unreadable
+
+
+class AuthConfig(Received):
+    """A way to connect a provider in the project; StackOne also calls it connector profile or integration."""
+
+    id: Id
+    provider: Text = Field(validation_alias=AliasChoices("connector_key", "provider", "key"))
+    label: Text | None = Field(default=None, validation_alias=AliasChoices("connector_label", "label"))
+    name: Text | None = None
+    logo_url: Text | None = None
+    categories: tuple[str, ...] = ()
+    enabled: bool = Field(default=True, validation_alias=AliasChoices("active", "enabled"))
+    default: bool = False
+
+    @field_validator("categories", mode="before")
+    @classmethod
+    def _no_null(cls, value: object) -> object:
+        return () if value is None else value
 
 
 class ConnectSession(Received):

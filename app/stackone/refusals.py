@@ -37,6 +37,11 @@ class Refused(UpstreamRejected):
         self.message = message
         self.genuine = genuine
 
+    @property
+    def is_operators(self) -> bool:
+        """Whether only the operator can correct it: the key, its scopes, or what the broker itself sent."""
+        return self.upstream_status not in _CALLERS | {HTTPStatus.CONFLICT}
+
 
 def read_refusal(status: int, content: bytes, *, sent: object) -> Refused:
     """Read an error of StackOne; whatever its bytes, this fails at nothing."""

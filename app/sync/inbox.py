@@ -66,6 +66,7 @@ async def record_hint(runtime: Runtime, delivery: Delivery) -> Outcome:
             await due.mark_due(connection, event.account_id, now=now, witness=Witness.EVENT if is_deletion else None)
     if not is_new:
         return Outcome.DUPLICATE
+    runtime.unknown_ids.forget(event.account_id)
     runtime.account_due.set()
     logger.info("webhook_accepted", event_name=event.event, account_id=event.account_id)
     return Outcome.ACCEPTED

@@ -34,6 +34,13 @@ def minting(world: World, user: str) -> Callable[[int], Any]:
     return lambda _number: world.broker.post("/v1/connect-sessions", headers=headers, json={})
 
 
+def minting_for_many(world: World) -> Callable[[int], Any]:
+    """Mint as users of as many owners: one owner alone may use a part of the budget only."""
+    return lambda number: world.broker.post(
+        "/v1/connect-sessions", headers=world.as_user("alice", org_id=f"org_{number}"), json={}
+    )
+
+
 def must_wait(answer: httpx2.Response, limit: str) -> None:
     assert answer.status_code == 429
     assert answer.headers["content-type"] == "application/problem+json"
@@ -159,9 +166,9 @@ async def test_a_spent_budget_is_a_503_with_a_time_to_come_back_and_nothing_is_s
     async with open_world(
         database_url, stackone={"requests_per_minute": 10, **PATIENT}, sync={"enabled": False}
     ) as world:
-        assert await statuses(25, minting(world, "alice")) == {201: 10, 503: 15}
+        assert await statuses(25, minting_for_many(world)) == {201: 10, 503: 15}
         assert len(await world.received("POST", "/connect_sessions")) == 10
-        refused = await minting(world, "alice")(0)
+        refused = await minting_for_many(world)(26)
         assert 50 <= int(refused.headers["retry-after"]) <= 60
         assert refused.json()["detail"] == "the broker has used up its calls to StackOne for the moment"
         async with world.runtime.database.reading() as connection:
@@ -178,7 +185,7 @@ async def test_a_sweep_that_waits_leaves_room_for_minting(database_url: str) -> 
         for _ in range(8):
             await stackone.list_page(page=1, page_size=10, priority=Priority.SWEEP)
         waiting = asyncio.create_task(stackone.list_page(page=1, page_size=10, priority=Priority.SWEEP))
-        assert await statuses(12, minting(world, "alice")) == {201: 12}
+        assert await statuses(12, minting_for_many(world)) == {201: 12}
         assert not waiting.done()
         waiting.cancel()
         assert len(await world.received("GET", "/accounts")) == 8

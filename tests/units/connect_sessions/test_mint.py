@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from app.connect_sessions.tables import Mode, connect_sessions, owners
-from app.errors import FieldError, Forbidden, NotFound, TooManyRequests, Unavailable, Unprocessable, UpstreamRejected
+from app.errors import FieldError, Forbidden, NotFound, TooManyRequests, Unavailable, Unprocessable
 from app.identity.caller import Owner
 from app.linked_accounts.tables import linked_accounts
 from app.policy.rules import Channel, Policy, Rule
@@ -407,7 +407,7 @@ async def test_live_sessions_are_limited_for_each_owner(broker: Broker) -> None:
 
 async def test_what_stackone_refuses_stays_in_the_ledger_as_failed(broker: Broker) -> None:
     broker.project.faults.add({"method": "POST", "path": "/connect_sessions", "status": 400, "times": 1})
-    with pytest.raises(UpstreamRejected):
+    with pytest.raises(Unprocessable):
         await broker.mint()
     broker.project.faults.add({"method": "POST", "path": "/connect_sessions", "status": 500, "times": 1})
     with pytest.raises(Unavailable):
