@@ -60,19 +60,18 @@ def _address(request: Request) -> str:
 
 @asynccontextmanager
 async def _refusals_counted(channel: str, request: Request, runtime: Runtime) -> AsyncIterator[None]:
-    """Count refused credentials by address; one that has sent too many gets 429 before its credential is looked at.
+    """Count refused credentials by address: one that has sent too many gets 429 for further bad ones.
 
-    Requests without a credential do not count: they cost nothing, and a foreign page can make anybody's browser send
-    them by the thousand, which must not lock that person's address out.
+    A good credential is accepted from any address: behind one address there may be a whole office, a load balancer or a
+    frontend's own backend, and one person's mistakes must not lock out the others. Requests without a credential do not
+    count: they cost nothing, and a foreign page can make anybody's browser send them by the thousand.
     """
-    address = _address(request)
-    await runtime.limiter.require_room(Rate.UNAUTHENTICATED_PER_ADDRESS, address)
     try:
         yield
     except Unauthenticated as error:
         runtime.metrics.authentication.labels(channel).inc()
         if error.challenge_error is not None:
-            await runtime.limiter.take(Rate.UNAUTHENTICATED_PER_ADDRESS, address)
+            await runtime.limiter.take(Rate.UNAUTHENTICATED_PER_ADDRESS, _address(request))
         raise
 
 
