@@ -13,6 +13,7 @@ AppError
     Unavailable             503  an external is away; come back after `retry_after` seconds
 """
 
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -149,3 +150,15 @@ class Unavailable(AppError):
     status = 503
     code = "unavailable"
     title = "Temporarily unavailable"
+
+
+def tls_failure(error: BaseException) -> str | None:
+    """Return why TLS failed, if that is what an error comes from."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"certificate not trusted: {cause.verify_message}"
+        if isinstance(cause, ssl.SSLError):
+            return f"TLS handshake failed: {(cause.reason or 'no reason given').replace('_', ' ').lower()}"
+        cause = cause.__cause__ or cause.__context__
+    return None

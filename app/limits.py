@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from enum import Enum
+from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
@@ -20,9 +21,9 @@ from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from limits.errors import StorageError
 
 from app.clock import Clock
-from app.errors import TooManyRequests
+from app.errors import TooManyRequests, tls_failure
 from app.metrics import Metrics
-from app.settings import LimitSettings
+from app.settings import LimitSettings, TlsSettings
 
 logger = structlog.get_logger(__name__)
 
@@ -90,7 +91,8 @@ class SharedCounts:
         self._metrics.limits_shared.set(0)
         if not self._is_away:
             self._is_away = True
-            logger.error("limits_counted_per_process", error_type=type(error.__cause__ or error).__name__)
+            reason = tls_failure(error) or type(error.__cause__ or error).__name__
+            logger.error("limits_counted_per_process", reason=reason)
 
 
 class Limiter:
@@ -140,7 +142,9 @@ def key_of(*parts: str) -> str:
 
 
 @asynccontextmanager
-async def open_limiter(settings: LimitSettings, *, clock: Clock, metrics: Metrics) -> AsyncIterator[Limiter]:
+async def open_limiter(
+    settings: LimitSettings, tls: TlsSettings, *, clock: Clock, metrics: Metrics
+) -> AsyncIterator[Limiter]:
     """Make a Limiter; Redis, if it is configured, is first asked when something is counted."""
     local = MemoryStorage()
     # On every hit the library starts a sweep over all keys, unless a task is in this place: ours sweeps in strides.
@@ -149,7 +153,7 @@ async def open_limiter(settings: LimitSettings, *, clock: Clock, metrics: Metric
     url = settings.storage_url.get_secret_value()
     if url.startswith("redis"):
         timeout = settings.storage_timeout_seconds
-        shared = SharedCounts(_redis_storage(url, timeout), timeout=timeout, clock=clock, metrics=metrics)
+        shared = SharedCounts(_redis_storage(url, timeout, tls.ca_file), timeout=timeout, clock=clock, metrics=metrics)
     metrics.limits_shared.set(1 if shared else 0)
     try:
         yield Limiter(settings, local=local, shared=shared, metrics=metrics)
@@ -162,7 +166,7 @@ async def open_limiter(settings: LimitSettings, *, clock: Clock, metrics: Metric
                 await bridge.get_connection().aclose()
 
 
-def _redis_storage(url: str, timeout: float) -> RedisStorage:
+def _redis_storage(url: str, timeout: float, ca_file: Path | None) -> RedisStorage:
     # Optional: a broker without Redis does not have the client installed.
     from redis.asyncio.retry import Retry  # noqa: PLC0415
     from redis.backoff import NoBackoff  # noqa: PLC0415
@@ -173,6 +177,8 @@ def _redis_storage(url: str, timeout: float) -> RedisStorage:
         # By default it retries for seconds. One retry without a wait covers connections that went stale in the pool.
         "retry": Retry(NoBackoff(), 1),
     }
+    if ca_file is not None and url.startswith("rediss"):
+        options["ssl_ca_certs"] = str(ca_file)
     return RedisStorage(f"async+{url}", wrap_exceptions=True, implementation="redispy", **options)
 
 

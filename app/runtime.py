@@ -15,6 +15,7 @@ from app.identity.authenticate import Authenticator, open_authenticator
 from app.identity.tokens.oidc import Transport as IssuerTransport
 from app.limits import Limiter, key_of, open_limiter
 from app.metrics import Metrics
+from app.outbound import open_transport
 from app.policy.file import read_policy
 from app.policy.rules import Policy
 from app.settings import Settings
@@ -83,7 +84,9 @@ async def open_runtime(
     async with AsyncExitStack() as stack:
         database = Database(open_engine(settings.database), metrics)
         stack.push_async_callback(database.close)
-        limiter = await stack.enter_async_context(open_limiter(settings.limits, clock=world.clock, metrics=metrics))
+        limiter = await stack.enter_async_context(
+            open_limiter(settings.limits, settings.tls, clock=world.clock, metrics=metrics)
+        )
         budget = Budget(
             settings.stackone.requests_per_minute,
             clock=world.clock,
@@ -92,7 +95,12 @@ async def open_runtime(
             shared_key=key_of(settings.stackone.api_key.get_secret_value()),
         )
         stackone = StackOneClient(
-            settings.stackone, clock=world.clock, metrics=metrics, budget=budget, transport=world.stackone_transport
+            settings.stackone,
+            clock=world.clock,
+            metrics=metrics,
+            budget=budget,
+            transport=world.stackone_transport
+            or open_transport(settings.tls, max_connections=settings.stackone.max_connections),
         )
         stack.push_async_callback(stackone.close)
         authenticator = await stack.enter_async_context(
@@ -102,7 +110,7 @@ async def open_runtime(
                 settings.http,
                 database=database,
                 clock=world.clock,
-                transport=world.identity_transport,
+                transport=world.identity_transport or open_transport(settings.tls, max_connections=20, max_kept=5),
             )
         )
         yield Runtime(

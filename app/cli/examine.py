@@ -192,7 +192,7 @@ async def _webhook(runtime: Runtime, url: str) -> Finding:
     secret = runtime.settings.stackone.webhook_secrets[0].get_secret_value().encode()
     digest = hmac.new(secret, body, hashlib.sha256).digest()
     signature = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
-    sender = Sender(timeout_seconds=5, allow_private=True)
+    sender = Sender(timeout_seconds=5, allow_private=True, tls=runtime.settings.tls)
     try:
         await sender.post(url, body, {SIGNATURE_HEADER: signature})
     except NotDelivered as error:

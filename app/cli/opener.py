@@ -68,5 +68,6 @@ def configured_secrets(settings: Settings) -> list[str]:
         ),
         *(destination.secret for destination in settings.push.destinations),
     ]
+    found.extend([settings.tls.proxy] if settings.tls.proxy else [])
     storage_password = urlsplit(settings.limits.storage_url.get_secret_value()).password
     return [*(secret.get_secret_value() for secret in found), *([storage_password] if storage_password else [])]

@@ -130,4 +130,5 @@ def open_sender(runtime: Runtime) -> Sender:
         timeout_seconds=runtime.settings.push.timeout_seconds,
         allow_private=runtime.settings.environment is Environment.DEVELOPMENT,
         inside=runtime.settings.push.inside,
+        tls=runtime.settings.tls,
     )

@@ -13,9 +13,14 @@ from urllib.parse import urlsplit
 
 import httpx2
 
+from app.errors import tls_failure
+from app.outbound import open_transport
+from app.settings import TlsSettings
 from app.settings.reach import Places, is_public
 
 _NOWHERE: Final = Places()
+_CONNECTIONS: Final = 500
+_LONGEST_FAILURE: Final = 64  # of its column
 
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 
@@ -45,6 +50,7 @@ class Sender:
         timeout_seconds: float,
         allow_private: bool,
         inside: Places = _NOWHERE,
+        tls: TlsSettings | None = None,
         resolver: Resolver = resolve,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
@@ -62,7 +68,7 @@ class Sender:
             trust_env=False,
             # Connections are not kept: the pool would find one by its address, so a connection that was opened for one
             # name could carry what is meant for another name at the same address.
-            transport=transport or httpx2.AsyncHTTPTransport(limits=httpx2.Limits(max_keepalive_connections=0)),
+            transport=transport or open_transport(tls or TlsSettings(), max_connections=_CONNECTIONS, max_kept=0),
         )
 
     async def close(self) -> None:
@@ -79,7 +85,7 @@ class Sender:
         except httpx2.TimeoutException:
             raise NotDelivered("timeout") from None
         except (httpx2.HTTPError, OSError) as error:
-            raise NotDelivered(type(error).__name__) from None
+            raise NotDelivered((tls_failure(error) or type(error).__name__)[:_LONGEST_FAILURE]) from None
 
     def _may_reach(self, scheme: str, host: str, address: str) -> bool:
         if self._allow_private or self._inside.hold(host, address):

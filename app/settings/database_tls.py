@@ -38,6 +38,14 @@ def tls_context(url: PostgresqlUrl, ca_file: Path | None) -> ssl.SSLContext:
     return context
 
 
+def check_authorities(file: Path) -> None:
+    """Read a file of certificate authorities. Raises CertificateMistake if it cannot be used."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=file)
+    except (OSError, ValueError) as error:
+        raise CertificateMistake(_reason(error)) from None
+
+
 def _trusting(context: ssl.SSLContext, file: Path, word: str) -> ssl.SSLContext:
     own = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     own.minimum_version = context.minimum_version

@@ -9,7 +9,6 @@ import asyncio
 import base64
 import json
 import random
-import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,7 +20,7 @@ import httpx2
 import structlog
 
 from app.clock import Clock
-from app.errors import Unavailable, UpstreamRejected
+from app.errors import Unavailable, UpstreamRejected, tls_failure
 from app.metrics import Metrics
 from app.settings import StackOneSettings
 from app.stackone.breaker import Breaker, BreakerOpen, BreakerState
@@ -285,9 +284,9 @@ class Calls:
             ):
                 return response, await self._read_capped(response)
         except _NEVER_SENT as error:
-            tls = _tls_failure(error)
+            tls = tls_failure(error)
             if tls is not None:
-                raise _UnreachableError("tls", f"the TLS connection to StackOne failed: {tls}") from error
+                raise _UnreachableError("tls", f"no connection to StackOne can be made: {tls}") from error
             raise _UnreachableError("unreachable", _UNREACHABLE) from error
         except (TimeoutError, httpx2.TimeoutException) as error:
             raise _TransientError("timeout", _TIMED_OUT) from error
@@ -337,15 +336,3 @@ def _retry_after(header: str | None) -> float | None:
     except ValueError:
         return None
     return min(seconds, _LONGEST_RETRY_AFTER) if seconds is not None and seconds >= 0 else None
-
-
-def _tls_failure(error: BaseException) -> str | None:
-    """Return why TLS failed, if that is what `error` comes from."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return cause.verify_message
-        if isinstance(cause, ssl.SSLError):
-            return (cause.reason or "handshake failed").replace("_", " ").lower()
-        cause = cause.__cause__ or cause.__context__
-    return None

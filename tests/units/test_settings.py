@@ -241,6 +241,22 @@ def test_a_network_that_is_none_is_a_mistake(monkeypatch: pytest.MonkeyPatch, en
     assert mistakes() == ["BROKER_PUSH__ALLOWED_NETWORKS"]
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("BROKER_TLS__PROXY", "proxy.example:3128"),
+        ("BROKER_TLS__PROXY", "socks5://canary:canary@proxy.example"),
+        ("BROKER_TLS__PROXY", "http://canary@proxy.example/path"),
+        ("BROKER_TLS__NO_PROXY", '["*"]'),
+        ("BROKER_TLS__CA_FILE", "/canary/absent.pem"),
+        ("BROKER_TLS__CA_FILE", __file__),
+    ],
+)
+def test_a_way_out_that_cannot_be_used_is_a_mistake(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    assert name in mistakes()
+
+
 # What Kubernetes tells every container about Services called broker and broker-metrics, and what Docker's links add.
 SERVICE_LINKS = {
     "BROKER_SERVICE_HOST": "10.43.0.17",

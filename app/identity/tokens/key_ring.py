@@ -88,6 +88,8 @@ class KeyRing:
         if self.problem is not None:
             # The issuer is away: this may well be its newest key, and a 401 would log a rightful user out.
             message = "the identity provider cannot be reached"
+            if "certificate" in self.problem:
+                message = f"{message}: {self.problem.partition(': ')[2]}"
             raise Unavailable(message, retry_after=self._cooldown_left())
         reason = "the issuer publishes no key for this token"
         raise Refused(reason)

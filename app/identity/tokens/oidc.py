@@ -11,6 +11,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import httpx2
 
+from app.errors import tls_failure
 from app.identity.tokens.key_ring import KeysUnreachable
 
 # What may take the place of the network, in tests.
@@ -89,7 +90,7 @@ class KeyFetcher:
                         raise KeysUnreachable(message)
                 return bytes(body)
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
-            message = f"the issuer cannot be reached ({type(error).__name__})"
+            message = f"the issuer cannot be reached: {tls_failure(error) or type(error).__name__}"
             raise KeysUnreachable(message) from error
 
 

@@ -147,7 +147,7 @@ async def test_a_hanging_issuer_stalls_nobody_once_it_is_known(
     await server.arrived.wait()
     # Had it been waited for, it would have run into its deadline by now.
     assert [status.problem for status in authenticator.issuers_status()] == [
-        "the issuer cannot be reached (ConnectError)"
+        "the issuer cannot be reached: ConnectError"
     ]
     server.hold.set()
 
@@ -288,7 +288,7 @@ async def test_warming_fetches_once_never_raises_and_mends_itself(
         await authenticator.warm()
         (status,) = authenticator.issuers_status()
         assert (status.issuer, status.has_keys) == ("https://login.example.test", False)
-        assert status.problem == "the issuer cannot be reached (ConnectError)"
+        assert status.problem == "the issuer cannot be reached: ConnectError"
         assert len(server.requests) == 1
 
         server.away = False

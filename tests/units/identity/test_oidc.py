@@ -76,7 +76,7 @@ BAD_ANSWERS: dict[str, tuple[str, Answer, str]] = {
     "jwks-uri-unparsable": (
         DISCOVERY,
         document(jwks_uri="https://login.example.test/\x00keys"),
-        "the issuer cannot be reached (InvalidURL)",
+        "the issuer cannot be reached: InvalidURL",
     ),
     "keys-redirect": (KEYS, (302, {"location": "https://evil.example/keys"}, [b""]), "the issuer answered 302"),
     "keys-307": (KEYS, (307, {"location": "https://evil.example/keys"}, [b""]), "the issuer answered 307"),

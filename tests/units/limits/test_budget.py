@@ -8,7 +8,7 @@ import pytest
 
 from app.limits import open_limiter
 from app.metrics import Metrics
-from app.settings import LimitSettings
+from app.settings import LimitSettings, TlsSettings
 from app.stackone.budget import Budget, BudgetSpent, Priority
 from tests.support.redis_server import RedisServer
 from tests.support.tokens import StoppedClock
@@ -33,7 +33,7 @@ async def spend(budget: Budget, priority: Priority, times: int) -> int:
 async def open_budget(clock: StoppedClock, per_minute: int, storage_url: str = "memory://") -> AsyncIterator[Budget]:
     metrics = Metrics()
     settings = LimitSettings.model_validate({"storage_url": storage_url, "storage_timeout_seconds": 10})
-    async with open_limiter(settings, clock=clock, metrics=metrics) as limiter:
+    async with open_limiter(settings, TlsSettings(), clock=clock, metrics=metrics) as limiter:
         yield Budget(per_minute, clock=clock, metrics=metrics, shared=limiter.shared)
 
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from app.errors import TooManyRequests
 from app.limits import Limiter, Rate, key_of, open_limiter
 from app.metrics import Metrics
-from app.settings import LimitSettings
+from app.settings import LimitSettings, TlsSettings
 from tests.support.redis_server import RedisServer
 from tests.support.tokens import StoppedClock
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 @asynccontextmanager
 async def opened(clock: StoppedClock | None = None, **settings: Any) -> AsyncIterator[Limiter]:
     limits = LimitSettings.model_validate({"mint_per_user": "10/hour", "storage_timeout_seconds": 10, **settings})
-    async with open_limiter(limits, clock=clock or StoppedClock(), metrics=Metrics()) as limiter:
+    async with open_limiter(limits, TlsSettings(), clock=clock or StoppedClock(), metrics=Metrics()) as limiter:
         yield limiter
 
 
