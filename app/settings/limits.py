@@ -1,5 +1,6 @@
 """Rate limits."""
 
+import re
 from importlib.util import find_spec
 from urllib.parse import urlsplit
 
@@ -57,13 +58,35 @@ class LimitSettings(Section):
     @field_validator("storage_url")
     @classmethod
     def _known_storage(cls, url: SecretStr) -> SecretStr:
-        parts = urlsplit(url.get_secret_value())
         if url.get_secret_value() == "memory://":
             return url
-        if parts.scheme not in {"redis", "rediss"} or not parts.hostname:
-            message = "must be memory://, redis://host:port or rediss://host:port"
+        if not _is_redis(url.get_secret_value()):
+            message = (
+                "must be memory://, or redis://user:password@host:port/number (rediss:// with TLS), reserved characters"
+                " of the password as %XX; of words after a question mark only ssl_cert_reqs=none or required is known"
+            )
             raise ValueError(message)
         if find_spec("redis") is None:
             message = "needs the redis client; install connect-broker[redis]"
             raise ValueError(message)
-        return url
+        parts = urlsplit(url.get_secret_value())
+        # The library behind wants the port to be said.
+        return url if parts.port else SecretStr(parts._replace(netloc=f"{parts.netloc.rstrip(':')}:6379").geturl())
+
+
+def _is_redis(url: str) -> bool:
+    """Say whether the client will take a URL; it tells its own mistakes with the whole URL, password included."""
+    try:
+        parts = urlsplit(url)
+        has_port = parts.port != 0
+    except ValueError:
+        return False
+    words = {"ssl_cert_reqs=none", "ssl_cert_reqs=required"} if parts.scheme == "rediss" else set()
+    return (
+        parts.scheme in {"redis", "rediss"}
+        and bool(parts.hostname)
+        and has_port
+        and re.fullmatch(r"/?|/[0-9]{1,3}", parts.path) is not None
+        and parts.query in {"", *words}
+        and not parts.fragment
+    )

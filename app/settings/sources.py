@@ -93,7 +93,7 @@ def cleaned(text: str) -> str:
         except (ValueError, RecursionError) as error:
             if isinstance(error, UnusableText):
                 raise UnusableText(f"an entry {error}") from None
-    _refuse_unprintable(value)
+    _refuse_unusable(value)
     if not value:
         raise UnusableText("is empty; leave it out, or write null")
     return value
@@ -120,7 +120,7 @@ def _unquoted(value: str) -> str:
 def _cleaned_members(value: Any) -> Any:
     if isinstance(value, str):
         member = _stripped(value)
-        _refuse_unprintable(member)
+        _refuse_unusable(member)
         return member
     if isinstance(value, list):
         return [_cleaned_members(member) for member in value]
@@ -129,7 +129,16 @@ def _cleaned_members(value: Any) -> Any:
     return value
 
 
-def _refuse_unprintable(value: str) -> None:
+# ${NAME}, $(NAME), {{ name }}, <no value>, addresses of secret stores: a platform should have put the value there.
+_REFERENCE: Final = re.compile(
+    r"\$\{.*\}|\$\(.*\)|\$[A-Z_][A-Z0-9_]*|\{\{.*\}\}|<.*>|@Microsoft\.KeyVault\(.*\)|(?:op|vault|ref\+[a-z]+)://.*"
+    r"|arn:aws[a-z-]*:(?:secretsmanager|ssm):.*|projects/[^/]+/secrets/.*"
+)
+
+
+def _refuse_unusable(value: str) -> None:
+    if _REFERENCE.fullmatch(value):
+        raise UnusableText("is a reference that nothing has replaced by what it stands for")
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:
