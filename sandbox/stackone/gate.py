@@ -21,6 +21,7 @@ class KeyChange(Body):
     """What the switch for the key may change."""
 
     key: Text | None = None
+    second_key: Text | None = None
     lacks_scope: bool | None = None
 
 
@@ -33,23 +34,28 @@ class LimitChange(Body):
 
 @dataclass
 class ApiKey:
-    """The one key of the project; with `lacks_scope` it is known and may do nothing."""
+    """The key of the project, and a second one while it is rotated; with `lacks_scope` they may do nothing.
+
+    A change that names no second key ends it.
+    """
 
     value: str
+    second: str | None = None
     lacks_scope: bool = False
 
     def change(self, wanted: KeyChange) -> None:
         """Change what is named."""
         self.value = wanted.key or self.value
+        self.second = wanted.second_key
         self.lacks_scope = self.lacks_scope if wanted.lacks_scope is None else wanted.lacks_scope
 
     def admit(self, authorization: str | None, *, colon_needed: bool) -> None:
         """Check the Basic credentials. Raises ApiError 401 for the caller, 403 for the key."""
         # The colon belongs to it: leaving it out is the documented way to earn a 401.
         credentials = self._decoded(authorization or "")
-        if not hmac.compare_digest(credentials, f"{self.value}:".encode()) and (
-            colon_needed or not hmac.compare_digest(credentials, self.value.encode())
-        ):
+        keys = [key for key in (self.value, self.second) if key is not None]
+        accepted = [f"{key}:" for key in keys] + ([] if colon_needed else keys)
+        if not any(hmac.compare_digest(credentials, key.encode()) for key in accepted):
             raise ApiError(401, "Unauthorized")
         if self.lacks_scope:
             raise ApiError(403, "The API key lacks the required scope")
