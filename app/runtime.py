@@ -4,6 +4,7 @@ import asyncio
 import base64
 import random
 import secrets
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -59,6 +60,8 @@ class Runtime:
     """Set when an account becomes due in this process: its refresh job then starts at once."""
     sweep_requested: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when a sweep is requested in this process."""
+    waiting: Counter[str] = field(default_factory=Counter)
+    """How many requests wait for events, by credential."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when this process is to end: requests that only wait for events are then answered at once."""
 

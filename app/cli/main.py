@@ -27,7 +27,6 @@ from app.db.schema_version import (
 )
 from app.errors import AppError
 from app.http.server import serve as serve_app
-from app.http.server import serve_metrics
 from app.logs import configure_logs
 from app.main import create_app
 from app.runtime import Runtime
@@ -69,8 +68,7 @@ def serve() -> None:
     settings = load_settings()
     configure_logs(settings.logs.level, configured_secrets(settings))
     web = create_app(settings)
-    serve_metrics(settings.metrics, web.state.metrics.registry)
-    serve_app(web, settings.http)
+    serve_app(web, settings.http, settings.metrics, web.state.metrics.registry)
 
 
 @cli.command("check-config")

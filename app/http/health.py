@@ -20,7 +20,7 @@ class Health(BaseModel):
     @classmethod
     def of(cls, readiness: Readiness) -> Self:
         """Show what was found."""
-        return cls(status="ok" if readiness.is_ready else "unavailable", checks=dict(readiness.checks))
+        return cls(status=readiness.status, checks=dict(readiness.checks))
 
 
 @router.get("/livez", summary="Whether the process runs; looks at nothing else")

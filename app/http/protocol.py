@@ -1,8 +1,9 @@
-"""How much a client may send, and how slowly: limits on what arrives before the app sees anything.
+"""How much a client may send, how slowly, and how long it may leave answers unread.
 
-uvicorn has no deadline for a request that comes byte by byte, nor for a connection on which nothing comes at all, and
-with httptools no limit on the size of a head. Here one deadline at a time runs per connection: for a head while one is
-awaited, then for its body, and none while the app works (keep-alive is uvicorn's own).
+What uvicorn lacks, and each part here waits for: deadlines for a head, for a body and for an answer that nobody reads
+(it has keep-alive only), a limit on a head's size with httptools, bounds on pipelined requests and on connections (its
+limit_concurrency refuses health probes too), and the bodies of requests that offer an upgrade. One deadline at a time
+runs for what a client owes, and none while the app works.
 """
 
 import asyncio
@@ -19,7 +20,17 @@ from app.http.middleware import SECURITY_HEADERS
 from app.http.problems import MEDIA_TYPE, problem_body
 from app.settings import HttpSettings
 
-_REASONS = {400: "Bad Request", 408: "Request Timeout", 431: "Request Header Fields Too Large"}
+# Connections beyond the limit that serve health probes and nothing else.
+HEALTH_RESERVE = 16
+_HEALTH_PATHS = frozenset({b"/livez", b"/readyz"})
+_LEAST_PER_ADDRESS = 16
+_MOST_PIPELINED = 16
+_REASONS = {
+    400: "Bad Request",
+    408: "Request Timeout",
+    431: "Request Header Fields Too Large",
+    503: "Service Unavailable",
+}
 _PROBLEMS = {
     400: ("invalid_request", "The request is not well-formed HTTP"),
     408: ("request_timeout", "The request took too long to arrive"),
@@ -46,7 +57,9 @@ class GuardedProtocol(HttpToolsProtocol):
     max_header_bytes: int
     header_timeout: float
     body_timeout: float
+    write_timeout: float
     max_requests: int
+    trusted: frozenset[str] = frozenset()
 
     def __init__(
         self,
@@ -59,6 +72,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._awaited = _Awaited.HEAD
         self._deadline: asyncio.TimerHandle | None = None
+        self._write_deadline: asyncio.TimerHandle | None = None
         self._has_begun = False
         self._is_refused = False
         self._is_too_large = False
@@ -68,13 +82,55 @@ class GuardedProtocol(HttpToolsProtocol):
         self._messages = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for the first head."""
+        """Begin to wait for the first head; turn the connection away if there are too many."""
         super().connection_made(transport)
+        # Whatever the client does not take from the kernel counts from its first byte on.
+        transport.set_write_buffer_limits(high=0)
+        if len(self.connections) > self.max_requests + HEALTH_RESERVE or self._has_too_many_idle_peers():
+            self._is_refused = True
+            transport.write(_raw_answer(503))
+            transport.close()
+            return
         self._wait(self.header_timeout)
 
+    def _has_too_many_idle_peers(self) -> bool:
+        """Tell whether one address holds more than its share of connections that send and read nothing."""
+        most = max(_LEAST_PER_ADDRESS, self.max_requests // 4)
+        if len(self.connections) <= most or self.client is None or self.client[0] in self.trusted:
+            return False
+        address = self.client[0]
+        idle = sum(
+            1
+            for other in self.connections
+            if isinstance(other, GuardedProtocol) and other.is_stalled and other.client and other.client[0] == address
+        )
+        return idle > most
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether the client owes something: a first head, the rest of a request, or the reading of an answer."""
+        return self._deadline is not None or self._write_deadline is not None
+
+    def pause_writing(self) -> None:
+        """Begin to wait for the client to read."""
+        super().pause_writing()
+        if self._write_deadline is None:
+            self._write_deadline = self.loop.call_later(self.write_timeout, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Everything was read."""
+        super().resume_writing()
+        self._stop_write_deadline()
+
+    def _stop_write_deadline(self) -> None:
+        if self._write_deadline is not None:
+            self._write_deadline.cancel()
+            self._write_deadline = None
+
     def connection_lost(self, exc: Exception | None) -> None:
-        """Cancel the timer."""
+        """Cancel the timers."""
         self._stop_waiting()
+        self._stop_write_deadline()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -165,8 +221,15 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         self._awaited = _Awaited.BODY
         self._wait(self.body_timeout)
+        if len(self.pipeline) >= _MOST_PIPELINED:
+            self._is_refused = True
+            self._stop_waiting()
+            self.transport.close()
+            return
         is_crowded = len(self.connections) > self.max_requests or len(self.tasks) >= self.max_requests
-        self.app = _overloaded if is_crowded else self.config.loaded_app
+        # A busy broker must not be killed by its health check.
+        is_probe = self.url.partition(b"?")[0] in _HEALTH_PATHS
+        self.app = _overloaded if is_crowded and not is_probe else self.config.loaded_app
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -235,6 +298,8 @@ def guarded_protocol(settings: HttpSettings) -> type[GuardedProtocol]:
         max_header_bytes = settings.max_header_bytes
         header_timeout = settings.header_timeout_seconds
         body_timeout = settings.body_timeout_seconds
+        write_timeout = settings.write_timeout_seconds
+        trusted = frozenset(settings.trusted_proxies)
         max_requests = settings.max_connections
 
     return Guarded

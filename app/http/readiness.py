@@ -16,10 +16,21 @@ class Readiness:
 
     is_ready: bool
     checks: Mapping[str, str]
+    is_stopping: bool = False
+
+    @property
+    def status(self) -> str:
+        """In one word."""
+        if self.is_stopping:
+            return "stopping"
+        return "ok" if self.is_ready else "unavailable"
 
 
 async def check_readiness(runtime: Runtime) -> Readiness:
     """Look at everything that serving needs."""
+    if runtime.stopping.is_set():
+        # Load balancers send nothing more, while what they still send is served.
+        return Readiness(is_ready=False, checks={}, is_stopping=True)
     checks = {"identity": _identity(runtime), **_keys_left_out(runtime)}
     standing = await look(runtime.database, within=_DEADLINE_SECONDS)
     if standing.fit is None:

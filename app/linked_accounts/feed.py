@@ -5,8 +5,8 @@ transaction ends (`append_changes`): when a position can be read, every lower on
 """
 
 import asyncio
-from collections.abc import Collection
-from contextlib import suppress
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -73,18 +73,38 @@ async def _with_accounts(connection: AsyncConnection, query: sa.Select[*tuple[An
 async def read_events(runtime: Runtime, caller: Service, query: EventsQuery) -> list[Entry]:
     """Read the feed for a service, waiting for a first change as long as it asks; no connection is held meanwhile.
 
-    Ends early where the process is stopping: a wait must not hold its end up, and the reader may ask elsewhere.
+    Ends early where the process is stopping: a wait must not hold its end up, and the reader may ask elsewhere. Where
+    too many wait already, in all or with the same credential, it does not wait: each holds a connection.
     """
-    deadline = runtime.clock.monotonic() + query.wait
-    while True:
-        async with runtime.database.reading() as connection:
-            entries = await read_feed(connection, after=query.after, limit=query.limit, owner_ids=caller.owner_ids)
-        left = deadline - runtime.clock.monotonic()
-        if entries or left <= 0 or runtime.stopping.is_set():
-            return entries
-        with suppress(TimeoutError):
-            async with asyncio.timeout(min(_POLL_SECONDS, left)):
-                await runtime.stopping.wait()
+    with _waiting(runtime, caller) as may_wait:
+        deadline = runtime.clock.monotonic() + (query.wait if may_wait else 0)
+        while True:
+            async with runtime.database.reading() as connection:
+                entries = await read_feed(connection, after=query.after, limit=query.limit, owner_ids=caller.owner_ids)
+            left = deadline - runtime.clock.monotonic()
+            if entries or left <= 0 or runtime.stopping.is_set():
+                return entries
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(_POLL_SECONDS, left)):
+                    await runtime.stopping.wait()
+
+
+@contextmanager
+def _waiting(runtime: Runtime, caller: Service) -> Iterator[bool]:
+    """Count a reader that may wait; the value is whether it may."""
+    most = max(1, runtime.settings.http.max_connections // 4)
+    mine = runtime.waiting[caller.actor]
+    may_wait = runtime.waiting.total() < most and mine < max(1, most // 4)
+    if may_wait:
+        runtime.waiting[caller.actor] += 1
+    try:
+        yield may_wait
+    finally:
+        if may_wait:
+            runtime.waiting[caller.actor] -= 1
+            # Forgets credentials that wait for nothing.
+            if runtime.waiting[caller.actor] <= 0:
+                del runtime.waiting[caller.actor]
 
 
 async def last_position(connection: AsyncConnection) -> int:

@@ -37,6 +37,15 @@ class HttpSettings(Section):
     body_timeout_seconds: float = Field(
         default=20, gt=0, le=300, description="Longest wait for a complete request body."
     )
+    write_timeout_seconds: float = Field(
+        default=20, gt=0, le=300, description="Longest wait for a client to read its answer."
+    )
+    drain_seconds: float = Field(
+        default=5,
+        ge=0,
+        le=300,
+        description="After SIGTERM: time in which /readyz says that it stops while requests are still served.",
+    )
     max_connections: int = Field(default=1000, ge=1, description="Open connections and running requests before 503.")
     keep_alive_seconds: int = Field(
         default=75, ge=1, le=3600, description="Idle time of a kept connection; longer than the load balancer's."

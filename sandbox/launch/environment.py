@@ -38,6 +38,7 @@ def broker_environment(
     }
     settings = {
         "BROKER_ENVIRONMENT": "development",
+        "BROKER_HTTP__DRAIN_SECONDS": "0",
         "BROKER_HTTP__HOST": LOOPBACK,
         "BROKER_HTTP__PORT": str(ports.broker),
         "BROKER_METRICS__PORT": str(ports.metrics),

@@ -10,8 +10,9 @@ from app.linked_accounts.apply import Observation, apply_observations
 from app.linked_accounts.changes import Source
 from app.linked_accounts.feed import read_feed
 from app.stackone.models import Account
+from tests.support.databases import SqliteDatabases
 from tests.support.waiting import eventually
-from tests.support.world import World
+from tests.support.world import World, open_world
 
 pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
 
@@ -154,3 +155,23 @@ async def test_no_reader_misses_a_change_among_concurrent_writers(world: World) 
         await asyncio.sleep(0.001)
     await writers
     assert seen == list(range(1, 181))
+
+
+async def test_readers_that_wait_give_way_to_other_requests(sqlite_databases: SqliteDatabases) -> None:
+    url, http = sqlite_databases.create(), {"max_connections": 16}
+    async with open_world(url, webhooks=False, sync={"enabled": False}, http=http) as world:
+        waiting = [
+            asyncio.create_task(world.broker.get("/v1/events?wait=20", headers=world.as_service())) for _ in range(3)
+        ]
+        done, waits = await asyncio.wait(waiting, timeout=5, return_when=asyncio.FIRST_COMPLETED)
+        while len(done) < 2:
+            done, waits = await asyncio.wait(waiting, timeout=5)
+        assert [answer.result().json() for answer in done] == [{"data": [], "next_cursor": "0"}] * 2
+        # Another credential has a wait of its own.
+        other = await world.create_key(Scope.EVENTS_READ)
+        another = asyncio.create_task(world.broker.get("/v1/events?wait=20", headers=world.as_service(other)))
+        assert not (await asyncio.wait({another}, timeout=0.5))[0]
+        assert len(world.runtime.waiting) == 2
+        world.runtime.stopping.set()
+        await asyncio.gather(another, *waits)
+        assert not world.runtime.waiting

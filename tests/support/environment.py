@@ -13,6 +13,7 @@ def environment_of(world: World) -> dict[str, str]:
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith("BROKER_")},
         "BROKER_ENVIRONMENT": "development",
+        "BROKER_HTTP__DRAIN_SECONDS": "0",
         "BROKER_STACKONE__API_KEY": API_KEY,
         "BROKER_STACKONE__BASE_URL": settings.stackone.base_url,
         "BROKER_STACKONE__WEBHOOK_SECRETS": json.dumps([WEBHOOK_SECRET]),
