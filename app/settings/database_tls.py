@@ -38,12 +38,13 @@ def tls_context(url: PostgresqlUrl, ca_file: Path | None) -> ssl.SSLContext:
     return context
 
 
-def check_authorities(file: Path) -> None:
-    """Read a file of certificate authorities. Raises CertificateMistake if it cannot be used."""
+def authorities_mistake(file: Path) -> str | None:
+    """Say why a file of certificate authorities cannot be used, if that is so."""
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=file)
     except (OSError, ValueError) as error:
-        raise CertificateMistake(_reason(error)) from None
+        return _reason(error)
+    return None
 
 
 def _trusting(context: ssl.SSLContext, file: Path, word: str) -> ssl.SSLContext:

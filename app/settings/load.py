@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.settings.database import DatabaseSettings
+from app.settings.database_tls import authorities_mistake
 from app.settings.identity import IdentitySettings, ServiceKeySettings
 from app.settings.limits import LimitSettings
 from app.settings.push import PushSettings
@@ -158,6 +159,8 @@ def load_settings() -> Settings:
             reading.mistakes.extend(
                 f"{_environment_name(name)}__{setting}: {reason}" for setting, reason in section.unsafe(environment)
             )
+    if (authorities := os.environ.get("SSL_CERT_FILE")) and (reason := authorities_mistake(Path(authorities))):
+        reading.mistakes.append(f"SSL_CERT_FILE: {reason}")
     if values["policy_file"] is not None and not values["policy_file"].is_file():
         reading.mistakes.append(f"{PREFIX}POLICY_FILE: the file does not exist")
     reading.raise_mistakes()

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import Field, SecretStr, field_validator
 from pydantic_core import Url
 
-from app.settings.database_tls import CertificateMistake, check_authorities
+from app.settings.database_tls import authorities_mistake
 from app.settings.reach import Places
 from app.settings.section import Environment, Section
 
@@ -59,8 +59,5 @@ class TlsSettings(Section):
     def unsafe(self, environment: Environment) -> Iterator[tuple[str, str]]:
         """Yield a file that cannot be used."""
         del environment
-        if self.ca_file is not None:
-            try:
-                check_authorities(self.ca_file)
-            except CertificateMistake as error:
-                yield "CA_FILE", str(error)
+        if self.ca_file is not None and (reason := authorities_mistake(self.ca_file)):
+            yield "CA_FILE", reason

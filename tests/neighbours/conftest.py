@@ -11,7 +11,7 @@ import pytest
 from tests.neighbours.postgresql import OwnPostgresql
 
 # What Debian and Ubuntu call the packages.
-_PACKAGES = {"nginx": "nginx-light", "haproxy": "haproxy", "pgbouncer": "pgbouncer"}
+_PACKAGES = {"nginx": "nginx-light", "haproxy": "haproxy", "pgbouncer": "pgbouncer", "redis-server": "redis-server"}
 
 
 def program(name: str) -> str:

@@ -3,12 +3,14 @@
 import asyncio
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.environment import environment_of
-from tests.support.world import API_KEY, PEPPER, WEBHOOK_SECRET, World
+from tests.support.tokens import rsa_key
+from tests.support.world import API_KEY, PEPPER, WEBHOOK_SECRET, World, open_world
 
 pytestmark = pytest.mark.anyio
 
@@ -51,6 +53,19 @@ async def test_doctor_finds_a_healthy_broker_healthy_and_a_sick_one_sick(world: 
     assert status == 1
     assert [found[subject]["state"] for subject in ("StackOne key", "webhook")] == ["broken", "broken"]
     assert all(finding["remedy"] for finding in found.values() if finding["state"] != "ok")
+
+
+async def test_keys_that_an_issuer_publishes_for_something_else_are_told(database_url: str, tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    file.write_text(json.dumps({"keys": [rsa_key().jwk(), rsa_key("x").jwk(kid="oaep", alg="RSA-OAEP")]}))
+    url = "https://login.example"
+    issuer = {"issuer": url, "audiences": ["a"], "jwks_file": str(file), "claims": {"owner_id": "org"}}
+    async with open_world(database_url, identity={"issuers": [issuer]}) as world:
+        told = "key oaep: it is not for RS256"
+        ready = (await world.broker.get("/readyz")).json()
+        assert (ready["status"], ready["checks"][f"keys left out of {url}"]) == ("ok", told)
+        _, out, _ = await broker(world, "doctor", "--json", BROKER_IDENTITY__ISSUERS=json.dumps([issuer]))
+        assert by_subject(out)[f"issuer {url}"]["detail"] == f"its keys are known; left out: {told}"
 
 
 async def test_sync_list_show_and_erase(world: World) -> None:

@@ -250,6 +250,8 @@ def test_a_network_that_is_none_is_a_mistake(monkeypatch: pytest.MonkeyPatch, en
         ("BROKER_TLS__NO_PROXY", '["*"]'),
         ("BROKER_TLS__CA_FILE", "/canary/absent.pem"),
         ("BROKER_TLS__CA_FILE", __file__),
+        ("SSL_CERT_FILE", "/canary/absent.pem"),
+        ("SSL_CERT_FILE", __file__),
     ],
 )
 def test_a_way_out_that_cannot_be_used_is_a_mistake(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
