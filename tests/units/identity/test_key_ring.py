@@ -298,3 +298,15 @@ async def test_warming_fetches_once_never_raises_and_mends_itself(
         await authenticator.warm()
         assert [(status.has_keys, status.problem) for status in authenticator.issuers_status()] == [(True, None)]
         assert server.key_fetches == 1
+
+
+async def test_of_two_keys_without_a_name_each_is_tried(
+    make_authenticator: MakeAuthenticator, issuer: Issuer, server: IssuerServer
+) -> None:
+    issuer.published = [rsa_key("x").jwk(kid=None), issuer.key.jwk(kid=None), issuer.key.jwk(kid=None, use=None)]
+    async with make_authenticator() as authenticator:
+        assert await enter(authenticator, issuer.token_with_header("kid")) == "acme"
+        with pytest.raises(Unauthenticated) as refusal:
+            await enter(authenticator, issuer.token_with_header("kid")[:-8] + "AAAAAAAA")
+    assert refusal.value.reason == "the token fails its check: InvalidSignatureError"
+    assert server.key_fetches == 1
