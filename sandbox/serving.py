@@ -11,6 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 
 LOOPBACK = "127.0.0.1"
+_END_SECONDS = 5.0
 _IS_LINUX = sys.platform == "linux"
 
 
@@ -85,4 +86,10 @@ async def serving(app: FastAPI, bound: socket.socket, *, lifespan: Literal["on",
         yield url
     finally:
         server.should_exit = True
-        await running
+        ended, _ = await asyncio.wait({running}, timeout=_END_SECONDS)
+        if not ended:
+            # A request that hangs on purpose must not keep whoever started the server from ending.
+            running.cancel()
+            await asyncio.wait({running}, timeout=_END_SECONDS)
+        else:
+            await running

@@ -49,7 +49,9 @@ async def serving_code_of(
     directory: Path, world: World, *, log: Path, **settings: str
 ) -> AsyncIterator[httpx2.AsyncClient]:
     """Serve the broker whose code is in a folder, on the world's database."""
-    environment = {**environment_of(world), "BROKER_HTTP__PORT": "0", "BROKER_METRICS__PORT": "null", **settings}
+    known = {name: value for name, value in environment_of(world).items() if name != "BROKER_HTTP__DRAIN_SECONDS"}
+    # The last release knows no draining, and refuses a setting that it does not know.
+    environment = {**known, "BROKER_HTTP__PORT": "0", "BROKER_METRICS__PORT": "null", **settings}
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "app", "serve", cwd=directory, env=environment, stdout=output, stderr=output

@@ -9,7 +9,7 @@ from tests.support.world import API_KEY, PEPPER, WEBHOOK_SECRET, World
 def environment_of(world: World) -> dict[str, str]:
     """Spell a world's settings out as a process reads them."""
     settings = world.settings
-    issuers = [issuer.model_dump(mode="json", exclude_none=True) for issuer in settings.identity.issuers]
+    issuers = [issuer.model_dump(mode="json", exclude_defaults=True) for issuer in settings.identity.issuers]
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith("BROKER_")},
         "BROKER_ENVIRONMENT": "development",
