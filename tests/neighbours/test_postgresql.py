@@ -240,6 +240,9 @@ async def test_a_database_that_refuses_is_named_everywhere_and_recovers_by_itsel
     assert (await mint(world)).status_code == 201
     caplog.set_level(logging.INFO)
     with case.make(postgresql):
+        if name == "read-only":
+            # The change ends open connections; whoever meets one of them is told that, and only the next is told why.
+            await mint(world)
         caplog.clear()
         answer = await mint(world)
         lines = warnings_of(caplog)
