@@ -16,7 +16,7 @@ import app.linked_accounts.tables
 import app.owners.tables
 import app.push.tables
 import app.sync.tables  # noqa: F401  imported for the tables they put into the metadata
-from app.db.engine import open_engine
+from app.db.engine import close_engine, open_engine
 from app.db.schema_version import schema_compatibility
 from app.db.tables import metadata
 from app.settings import DatabaseSettings, load_database_settings
@@ -79,7 +79,7 @@ async def _run(settings: DatabaseSettings) -> None:
             await connection.run_sync(_migrate, settings.pooled_by)
             await connection.commit()
     finally:
-        await engine.dispose()
+        await close_engine(engine)
 
 
 asyncio.run(_run(context.config.attributes.get("database") or load_database_settings()))

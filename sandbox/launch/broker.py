@@ -31,6 +31,10 @@ runpy.run_module("app", run_name="__main__", alter_sys=True)
 """
 
 
+async def _whole(stream: asyncio.StreamReader | None) -> bytes:
+    return await stream.read() if stream is not None else b""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Broker:
     """How to run the broker's own command line; tests put another program in its place."""
@@ -77,8 +81,10 @@ class Broker:
     async def _run(self, *arguments: str) -> str:
         async with self._child(*arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE) as child:
             try:
+                # Not `communicate`, which closes the standard input since Python 3.13: the command would be stopped.
                 async with asyncio.timeout(_COMMAND_SECONDS):
-                    output, errors = await child.communicate()
+                    output, errors = await asyncio.gather(_whole(child.stdout), _whole(child.stderr))
+                    await child.wait()
             except TimeoutError as error:
                 raise DemoError(f"`broker {arguments[0]}` took longer than {_COMMAND_SECONDS:.0f} s.") from error
         with self.log.open("ab") as log:

@@ -16,7 +16,7 @@ async def exchanges() -> list[Exchange]:
     return opened.exchanges
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def kept_wire() -> AsyncIterator[Wire]:
     """Open a sandbox for all tests that change it."""
     async with open_sender() as opened:

@@ -65,7 +65,7 @@ def look(shared_look: Look) -> Look:
     return shared_look
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def on_the_wire(shared_look: Look) -> AsyncIterator[str]:
     """Serve the same project on a real socket, without a second deliverer."""
     async with serving(create_stackone(shared_look.project), bind(0), lifespan="off") as url:
