@@ -1,3 +1,3 @@
 """The Connect Broker: hands out StackOne connect-session tokens and knows whose linked account is whose."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

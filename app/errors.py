@@ -11,6 +11,9 @@ AppError
     TooManyRequests         429  come back after `retry_after` seconds
     UpstreamRejected        502  StackOne refused something that we should not have sent
     Unavailable             503  an external is away; come back after `retry_after` seconds
+
+Some are answered before a route is found, and never raised: MethodNotAllowed, UnsupportedMediaType, RequestTimeout,
+HeadTooLarge, Overloaded, HttpError. Each `code` that a caller can meet is a class here, or below one of these.
 """
 
 import ssl
@@ -32,6 +35,8 @@ class AppError(Exception):
     status = 500
     code = "internal_error"
     title = "Internal error"
+    remedy: str | None = None
+    """What the operator can do, for the log; callers are not told."""
 
     def __init__(
         self, detail: str | None = None, *, retry_after: float | None = None, errors: Sequence[FieldError] = ()
@@ -41,6 +46,15 @@ class AppError(Exception):
         self.detail = detail
         self.retry_after = retry_after
         self.errors = tuple(errors)
+
+
+class SettingsError(Exception):
+    """The settings cannot be used; `mistakes` has a line for each reason."""
+
+    def __init__(self, mistakes: Sequence[str]) -> None:
+        """Keep all mistakes; their text never holds a value."""
+        super().__init__("\n".join(mistakes))
+        self.mistakes = tuple(mistakes)
 
 
 class InvalidRequest(AppError):
@@ -112,6 +126,36 @@ class BeingDisconnected(Conflict):
     title = "The account is being disconnected"
 
 
+class NotConfigured(Conflict):
+    """The operator has not set this up."""
+
+    code = "not_configured"
+    title = "This broker is not set up for it"
+
+
+class AlreadyLinked(Conflict):
+    """The invitation has done its work."""
+
+    code = "already_linked"
+    title = "An account was linked through this invitation already"
+
+
+class InvitationOver(AppError):
+    """The invitation was ended or has expired, or its account is gone. Said to the person it was for only."""
+
+    status = 410
+    code = "invitation_over"
+    title = "The invitation is no longer valid"
+
+
+class Gone(AppError):
+    """What was asked for was there once, or a copy was restored: going on from there would miss changes."""
+
+    status = 410
+    code = "feed_position_gone"
+    title = "This position of the feed cannot be gone on from"
+
+
 class PayloadTooLarge(AppError):
     """The body is over the limit of its route."""
 
@@ -142,6 +186,9 @@ class UpstreamRejected(AppError):
     status = 502
     code = "upstream_rejected"
     title = "StackOne refused the broker's request"
+    remedy = (
+        "run: broker doctor, which tries the key and its scopes; the line stackone_refused before this one has more"
+    )
 
 
 class Unavailable(AppError):
@@ -150,6 +197,60 @@ class Unavailable(AppError):
     status = 503
     code = "unavailable"
     title = "Temporarily unavailable"
+
+    def __init__(
+        self, detail: str | None = None, *, retry_after: float | None = None, remedy: str | None = None
+    ) -> None:
+        """`remedy` is for the log."""
+        super().__init__(detail, retry_after=retry_after)
+        self.remedy = remedy
+
+
+class Overloaded(Unavailable):
+    """This process has as many requests open as it can serve."""
+
+    code = "overloaded"
+    title = "The broker serves as many requests as it can"
+
+
+class MethodNotAllowed(AppError):
+    """The path exists, and not for this method."""
+
+    status = 405
+    code = "method_not_allowed"
+    title = "The method is not allowed here"
+
+
+class RequestTimeout(AppError):
+    """The head or the body took too long."""
+
+    status = 408
+    code = "request_timeout"
+    title = "The request took too long to arrive"
+
+
+class UnsupportedMediaType(AppError):
+    """The body is not JSON."""
+
+    status = 415
+    code = "unsupported_media_type"
+    title = "The body must be application/json"
+
+
+class HeadTooLarge(AppError):
+    """More headers, or a longer path, than anybody needs."""
+
+    status = 431
+    code = "head_too_large"
+    title = "The request head is too large"
+
+
+class HttpError(AppError):
+    """The framework refuses the request with a status for which there is no other class."""
+
+    status = 400
+    code = "http_error"
+    title = "The request cannot be served"
 
 
 def tls_failure(error: BaseException) -> str | None:

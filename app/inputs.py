@@ -6,12 +6,18 @@ embeddings and isolates) make text look different from what it is; the marks tha
 """
 
 import json
+import re
+from collections.abc import Sequence
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr, StringConstraints
 
 _SURROGATES = range(0xD800, 0xE000)
-_CONTROLS = frozenset(map(chr, [*range(0x20), 0x7F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]))
+# C0, DEL and C1 controls, line and paragraph separators, bidirectional overrides and isolates.
+_CONTROLS = frozenset(map(chr, [*range(0x20), *range(0x7F, 0xA0), *range(0x2028, 0x202F), *range(0x2066, 0x206A)]))
+# What a path cannot carry: many servers and clients take them for separators, or resolve them away.
+_NOT_IN_PATHS = frozenset("/\\")
+_DOT_SEGMENTS = frozenset({".", ".."})
 
 
 def storable(value: str) -> str:
@@ -22,8 +28,36 @@ def storable(value: str) -> str:
     return value
 
 
+def storable_secret(secret: SecretStr) -> SecretStr:
+    """Do the same for a secret."""
+    storable(secret.get_secret_value())
+    return secret
+
+
 ShortText = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(storable)]
-OwnerId = ShortText
+
+
+def fits_any(patterns: Sequence[str], value: str) -> bool:
+    """Say whether a value is one of the patterns, in which * stands for any text."""
+    return any(
+        value == pattern or ("*" in pattern and re.fullmatch(_expression(pattern), value, re.DOTALL) is not None)
+        for pattern in patterns
+    )
+
+
+def _expression(pattern: str) -> str:
+    return ".*".join(re.escape(part) for part in pattern.split("*"))
+
+
+def addressable(owner_id: str) -> str:
+    """Return an owner id that can stand in a path. Raises ValueError for one that could not be asked for or erased."""
+    if owner_id in _DOT_SEGMENTS or not _NOT_IN_PATHS.isdisjoint(owner_id):
+        message = "an owner id has no slash or backslash, and is not . or .."
+        raise ValueError(message)
+    return owner_id
+
+
+OwnerId = Annotated[ShortText, AfterValidator(addressable)]
 AccountIdText = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(storable)]
 ProviderKey = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._-]+$")]
 
@@ -56,6 +90,9 @@ class Body(BaseModel):
 
 
 class Query(BaseModel):
-    """The query of a list: a name that is not a filter is refused, so that a typo does not answer with everything."""
+    """The query of a list: a name that is not a filter is refused, so that a typo does not answer with everything.
 
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+    Frozen, because requests with the same text share one.
+    """
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, frozen=True)

@@ -4,19 +4,29 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 
 import structlog
 
-from app.connect_sessions.housekeeping import forget_old, resolve_sessions
-from app.db.leases import Lease, holding
+from app.audit.entries import forget_entries
+from app.connect_sessions.housekeeping import RESOLVED_UP_TO, forget_old, resolve_sessions
+from app.db.counters import counter_value, raise_counter
+from app.db.leases import Lease, held, holding
 from app.db.schema_version import known_revisions, stored_schema
 from app.errors import AppError
+from app.gauges import begin_at_zero, read_gauges
+from app.identity.service_keys.expiry import ending_keys
+from app.identity.user_tokens.revocations import forget_revocations
+from app.invitations.listing import keep_invitations
+from app.linked_accounts.feed import forget_changes
+from app.linked_accounts.reminders import remind
 from app.owners.erasure import carry_on_erasures
 from app.push.deliver import open_sender, push_once
+from app.push.outbox import told_up_to
 from app.push.sender import Sender
 from app.runtime import Runtime
-from app.sync.refresh import count_due, refresh_due
+from app.sync.refresh import refresh_due
 from app.sync.sweep import sweep_if_due
 
 logger = structlog.get_logger(__name__)
@@ -24,6 +34,8 @@ logger = structlog.get_logger(__name__)
 _PAUSE_AFTER_FAILURE_SECONDS = 1.0
 _LEASE = "housekeeping"
 _LEASE_SECONDS = 60.0
+_FORGOTTEN_AT_ONCE = 500
+_KEYS_WARNED_OF = "service_keys_warned_of"
 
 
 @dataclass(frozen=True)
@@ -42,7 +54,7 @@ def jobs(runtime: Runtime, sender: Sender) -> Sequence[Job]:
     """List the jobs of a process. Those that only one replica may do hold a lease while they do it."""
     return (
         Job("refresh", refresh_due, runtime.settings.sync.poll_seconds, runtime.account_due),
-        Job("due accounts", count_due, 5.0),
+        Job("gauges", read_gauges, 10.0),
         Job("sweep", sweep_if_due, 5.0, runtime.sweep_requested),
         Job("housekeeping", keep_house, 10.0),
         *(
@@ -52,11 +64,74 @@ def jobs(runtime: Runtime, sender: Sender) -> Sequence[Job]:
     )
 
 
+async def forget_old_changes(runtime: Runtime, lease: Lease) -> None:
+    """Remove changes that are older than their retention, except those that sessions or push have still to read."""
+    days = runtime.settings.sync.change_retention_days
+    more = days > 0
+    while more:
+        async with runtime.database.transaction() as connection:
+            await held(connection, lease)
+            resolved = await counter_value(connection, RESOLVED_UP_TO)
+            told = await told_up_to(connection, [one.name for one in runtime.settings.push.destinations])
+            before = runtime.clock.now() - timedelta(days=days)
+            up_to = resolved if told is None else min(resolved, told)
+            forgotten = await forget_changes(connection, before=before, up_to=up_to, limit=_FORGOTTEN_AT_ONCE)
+        if forgotten:
+            logger.info("changes_forgotten", changes=forgotten)
+        more = forgotten == _FORGOTTEN_AT_ONCE
+
+
+async def warn_of_ending_keys(runtime: Runtime, lease: Lease) -> None:
+    """Say in the log, once a day, which service keys end within two weeks: each would take its service with it."""
+    async with runtime.database.transaction() as connection:
+        await held(connection, lease)
+        now = runtime.clock.now()
+        today = now.toordinal()
+        if await counter_value(connection, _KEYS_WARNED_OF) >= today:
+            return
+        ending = await ending_keys(connection, now)
+        await raise_counter(connection, _KEYS_WARNED_OF, today)
+    for key in ending:
+        logger.warning(
+            "service_key_ends_soon",
+            key_id=key.key_id,
+            name=key.name,
+            expires_at=key.expires_at.isoformat(),
+            remedy="broker service-keys rotate",
+        )
+
+
+async def forget_old_revocations(runtime: Runtime, lease: Lease) -> None:
+    """Remove revocations of user tokens that no token is left of."""
+    more = True
+    while more:
+        async with runtime.database.transaction() as connection:
+            await held(connection, lease)
+            now = runtime.clock.now()
+            more = await forget_revocations(connection, now=now, limit=_FORGOTTEN_AT_ONCE) == _FORGOTTEN_AT_ONCE
+
+
+async def forget_old_audit_entries(runtime: Runtime, lease: Lease) -> None:
+    """Remove audit entries that are older than their retention."""
+    more = True
+    while more:
+        async with runtime.database.transaction() as connection:
+            await held(connection, lease)
+            before = runtime.clock.now() - timedelta(days=runtime.settings.audit.retention_days)
+            more = await forget_entries(connection, before=before, limit=_FORGOTTEN_AT_ONCE) == _FORGOTTEN_AT_ONCE
+
+
 # What housekeeping does, in this order. Each works in batches and checks the lease in each of them.
 HOUSEKEEPING: Sequence[Callable[[Runtime, Lease], Awaitable[None]]] = (
     resolve_sessions,
+    remind,
+    keep_invitations,
     forget_old,
     carry_on_erasures,
+    forget_old_changes,
+    forget_old_revocations,
+    forget_old_audit_entries,
+    warn_of_ending_keys,
 )
 
 
@@ -76,6 +151,7 @@ async def running_jobs(runtime: Runtime) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         sender = open_sender(runtime)
         stack.push_async_callback(sender.close)
+        begin_at_zero(runtime, [job.name for job in jobs(runtime, sender)])
         schema = asyncio.create_task(_schema_fits(runtime))
         stack.push_async_callback(cancelled, schema)
         for job in jobs(runtime, sender):
@@ -113,16 +189,24 @@ async def repeat(job: Job, runtime: Runtime) -> None:
             job.wake.clear()
         try:
             done = await job.round(runtime)
-        except AppError as error:
-            logger.warning("job_paused", job=job.name, code=error.code)
-            await asyncio.sleep(_PAUSE_AFTER_FAILURE_SECONDS)
-        except Exception:
-            runtime.metrics.loop_failures.labels(job.name).inc()
-            logger.exception("job_failed", job=job.name)
+        except Exception as error:
+            if (expected := _expected(error)) is not None:
+                logger.warning("job_paused", job=job.name, code=expected.code)
+            else:
+                runtime.metrics.loop_failures.labels(job.name).inc()
+                logger.exception("job_failed", job=job.name)
             await asyncio.sleep(_PAUSE_AFTER_FAILURE_SECONDS)
         else:
             if done <= 0:
                 await _pause(job)
+
+
+def _expected(error: BaseException) -> AppError | None:
+    """Return what an external's failure is, also where several tasks of a round met it; None for a mistake of ours."""
+    if isinstance(error, BaseExceptionGroup):
+        parts = [_expected(part) for part in error.exceptions]
+        return parts[0] if all(part is not None for part in parts) else None
+    return error if isinstance(error, AppError) else None
 
 
 async def _pause(job: Job) -> None:

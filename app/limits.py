@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from enum import Enum
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import structlog
 from limits import RateLimitItem, parse
-from limits.aio.storage import MemoryStorage, RedisStorage
+from limits.aio.storage import RedisStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from limits.errors import StorageError
 
@@ -43,6 +43,7 @@ class Rate(Enum):
     REQUESTS_PER_USER = "requests_per_user"
     REQUESTS_PER_OWNER = "requests_per_owner"
     REQUESTS_PER_SERVICE = "requests_per_service"
+    USER_TOKENS_PER_SERVICE = "user_tokens_per_service"
     UNAUTHENTICATED_PER_ADDRESS = "unauthenticated_per_address"
 
 
@@ -95,45 +96,112 @@ class SharedCounts:
             logger.error("limits_counted_per_process", reason=reason)
 
 
+Hit = tuple[Rate, tuple[str, ...]]
+
+
+class _Window:
+    """The hits of one caller at one rate: in the window of now, and in the one before it."""
+
+    __slots__ = ("before", "count", "number")
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.count = 0
+        self.before = 0
+
+
+class Windows:
+    """Hits counted in this process. What is left of the window before counts in proportion."""
+
+    def __init__(self, items: Mapping[Rate, RateLimitItem], clock: Clock) -> None:
+        """`items` says how many hits a rate allows, and in which time."""
+        self._rates = {rate: (item.amount, float(item.get_expiry())) for rate, item in items.items()}
+        self._clock = clock
+        self._windows: dict[Hit, _Window] = {}
+
+    def __len__(self) -> int:
+        """Return how many windows are kept."""
+        return len(self._windows)
+
+    def take(self, hits: Sequence[Hit]) -> tuple[Rate, float] | None:
+        """Count all hits, or none; return the rate that one of them is over, and when there is room again."""
+        now = self._clock.monotonic()
+        windows: list[_Window] = []
+        for hit in hits:
+            most, length = self._rates[hit[0]]
+            number, into = divmod(now, length)
+            window = self._windows.get(hit)
+            if window is None:
+                window = self._windows[hit] = _Window()
+            if window.number != number:
+                window.before = window.count if window.number == number - 1 else 0
+                window.number, window.count = int(number), 0
+            left = length - into
+            if window.count + window.before * left / length >= most:
+                # Either this window is full, or enough of the one before has to pass.
+                is_full = window.count >= most or not window.before
+                return hit[0], left if is_full else left - length * (most - window.count) / window.before
+            windows.append(window)
+        for window in windows:
+            window.count += 1
+        return None
+
+    async def forget_old(self) -> None:
+        """Drop what no longer counts, in strides: there may be a window for each user of a busy day."""
+        for stride, hit in enumerate(list(self._windows)):
+            number = self._clock.monotonic() // self._rates[hit[0]][1]
+            if self._windows[hit].number < number - 1:
+                del self._windows[hit]
+            if stride % _SWEEP_STRIDE == 0:
+                await asyncio.sleep(0)
+
+
 class Limiter:
     """Counts hits and refuses those over a limit."""
 
-    def __init__(
-        self, settings: LimitSettings, *, local: MemoryStorage, shared: SharedCounts | None, metrics: Metrics
-    ) -> None:
-        """Count in `shared` if there is one, and in `local` whenever that does not answer."""
+    def __init__(self, settings: LimitSettings, *, clock: Clock, shared: SharedCounts | None, metrics: Metrics) -> None:
+        """Count in `shared` if there is one, and in this process whenever that does not answer."""
         self.shared = shared
         self._items = {rate: parse(getattr(settings, rate.value)) for rate in Rate}
-        self._local = SlidingWindowCounterRateLimiter(local)
+        self.windows = Windows(self._items, clock)
         self._redis = SlidingWindowCounterRateLimiter(shared.storage) if shared else None
         self._metrics = metrics
 
     async def take(self, rate: Rate, *who: str) -> None:
         """Count one hit by `who`. Raises TooManyRequests, and counts nothing, if that is over the limit."""
-        item, key = self._items[rate], key_of(rate.value, *who)
-        if not await self._decide(lambda window: window.hit(item, key)):
-            raise await self._refusal(rate, item, key)
+        await self.take_all((rate, who))
 
-    async def require_room(self, rate: Rate, *who: str) -> None:
-        """Count nothing. Raises TooManyRequests if a hit by `who` would be over the limit."""
-        item, key = self._items[rate], key_of(rate.value, *who)
-        if not await self._decide(lambda window: window.test(item, key)):
-            raise await self._refusal(rate, item, key)
+    async def take_all(self, *hits: Hit) -> None:
+        """Count a hit at each of several rates, in one pass. Raises TooManyRequests if one is over its limit."""
+        refused = await self._take_shared(hits) if self.shared is not None else self.windows.take(hits)
+        if refused is not None:
+            rate, wait = refused
+            item = self._items[rate]
+            self._metrics.limit_refusals.labels(rate.value).inc()
+            wait = min(max(wait, 1.0), float(item.get_expiry()))
+            raise TooManyRequests(f"the limit {rate.value} is {item}", retry_after=wait)
 
-    async def _decide(self, question: Callable[[SlidingWindowCounterRateLimiter], Awaitable[Answer]]) -> Answer:
-        if self.shared is not None and self._redis is not None:
-            redis = self._redis
-            answer = await self.shared.ask(lambda _storage: question(redis))
-            if answer is not None:
-                return answer
-        return await question(self._local)
+    async def _take_shared(self, hits: Sequence[Hit]) -> tuple[Rate, float] | None:
+        assert self.shared is not None  # noqa: S101  so says the caller
+        assert self._redis is not None  # noqa: S101  it comes with it
+        redis, items = self._redis, [(self._items[rate], key_of(rate.value, *who)) for rate, who in hits]
 
-    async def _refusal(self, rate: Rate, item: RateLimitItem, key: str) -> TooManyRequests:
-        self._metrics.limit_refusals.labels(rate.value).inc()
-        stats = await self._decide(lambda window: window.get_window_stats(item, key))
+        async def ask(_storage: RedisStorage) -> int:
+            # One after the other: what is over a user's limit must not use up that of all users of the owner.
+            for number, (item, key) in enumerate(items):
+                if not await redis.hit(item, key):
+                    return number
+            return len(items)
+
+        refused = await self.shared.ask(ask)
+        if refused is None:
+            return self.windows.take(hits)
+        if refused == len(items):
+            return None
+        item, key = items[refused]
+        stats = await self.shared.ask(lambda _storage: redis.get_window_stats(item, key))
         # The library computes the moment from the machine's own clock, so the wait is computed with that too.
-        wait = min(max(stats.reset_time - time.time(), 1.0), float(item.get_expiry()))
-        return TooManyRequests(f"the limit {rate.value} is {item}", retry_after=wait)
+        return hits[refused][0], stats.reset_time - time.time() if stats else 1.0
 
 
 def key_of(*parts: str) -> str:
@@ -146,20 +214,19 @@ async def open_limiter(
     settings: LimitSettings, tls: TlsSettings, *, clock: Clock, metrics: Metrics
 ) -> AsyncIterator[Limiter]:
     """Make a Limiter; Redis, if it is configured, is first asked when something is counted."""
-    local = MemoryStorage()
-    # On every hit the library starts a sweep over all keys, unless a task is in this place: ours sweeps in strides.
-    local.timer = asyncio.create_task(_drop_expired(local))
     shared: SharedCounts | None = None
     url = settings.storage_url.get_secret_value()
     if url.startswith("redis"):
         timeout = settings.storage_timeout_seconds
         shared = SharedCounts(_redis_storage(url, timeout, tls.ca_file), timeout=timeout, clock=clock, metrics=metrics)
     metrics.limits_shared.set(1 if shared else 0)
+    limiter = Limiter(settings, clock=clock, shared=shared, metrics=metrics)
+    sweeping = asyncio.create_task(_forget_old(limiter.windows))
     try:
-        yield Limiter(settings, local=local, shared=shared, metrics=metrics)
+        yield limiter
     finally:
-        local.timer.cancel()
-        await asyncio.gather(local.timer, return_exceptions=True)
+        sweeping.cancel()
+        await asyncio.gather(sweeping, return_exceptions=True)
         if shared is not None:
             bridge: Any = shared.storage.bridge
             with suppress(Exception):  # it may be gone already; we are closing anyway
@@ -182,10 +249,7 @@ def _redis_storage(url: str, timeout: float, ca_file: Path | None) -> RedisStora
     return RedisStorage(f"async+{url}", wrap_exceptions=True, implementation="redispy", **options)
 
 
-async def _drop_expired(storage: MemoryStorage) -> None:
+async def _forget_old(windows: Windows) -> None:
     while True:
         await asyncio.sleep(_SWEEP_SECONDS)
-        for number, key in enumerate(list(storage.expirations)):
-            await storage.get(key)
-            if number % _SWEEP_STRIDE == 0:
-                await asyncio.sleep(0)
+        await windows.forget_old()

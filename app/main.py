@@ -3,25 +3,33 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import lru_cache
 
 from asgi_correlation_id import CorrelationIdMiddleware
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 
 import app as package
 from app.connect_sessions import routes as connect_session_routes
+from app.gauges import begin_at_zero, watching_loop
 from app.http import health
 from app.http.cors import Cors
+from app.http.document import describe
 from app.http.middleware import AccessLog, PlainFailuresAsProblems, SecurityHeaders, WholePaths
 from app.http.problems import install_problem_answers
+from app.http.tracing import Traced
+from app.invitations import routes as invitation_routes
 from app.jobs import cancelled, running_jobs
 from app.linked_accounts import routes as linked_account_routes
+from app.logs import tell_traces
 from app.metrics import Metrics
 from app.owners import routes as owner_routes
 from app.policy import routes as policy_routes
 from app.policy.file import read_policy
+from app.push import routes as push_routes
 from app.runtime import Externals, open_runtime
 from app.settings import Environment, Settings
 from app.sync import routes as sync_routes
+from app.traces import OFF, Traces, open_traces
 
 _DOCUMENTATION_PATHS = frozenset({"/docs"})
 
@@ -33,15 +41,25 @@ def create_app(settings: Settings, externals: Externals | None = None) -> FastAP
     """
     metrics = Metrics()
     policy = read_policy(settings.policy_file)
+    traces = _open_traces(settings)
 
     @asynccontextmanager
     async def lifespan(web: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            runtime = await stack.enter_async_context(open_runtime(settings, externals, metrics=metrics, policy=policy))
+            if traces.is_on:
+                # In a thread: it sends what is left.
+                stack.push_async_callback(asyncio.to_thread, traces.close)
+                stack.callback(tell_traces, None)
+                tell_traces(traces.trace_id)
+            runtime = await stack.enter_async_context(
+                open_runtime(settings, externals, metrics=metrics, policy=policy, traces=traces)
+            )
             web.state.runtime = runtime
             # Beside the start, not before it: the webhook must be served even while an issuer is slow.
             warming = asyncio.create_task(runtime.authenticator.warm())
             stack.push_async_callback(cancelled, warming)
+            stack.push_async_callback(cancelled, asyncio.create_task(watching_loop(metrics)))
+            begin_at_zero(runtime)
             if settings.sync.enabled:
                 await stack.enter_async_context(running_jobs(runtime))
             yield
@@ -61,30 +79,63 @@ def create_app(settings: Settings, externals: Externals | None = None) -> FastAP
         swagger_ui_oauth2_redirect_url=None,
     )
     web.state.metrics = metrics
+    web.router.routes.extend(_routes(settings.http.max_webhook_bytes, settings.http.max_body_bytes).routes)
+    web.webhooks.include_router(push_routes.outgoing)
+    install_problem_answers(web)
+    web.openapi = describe(web)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
+    _install_middleware(web, settings, metrics, traces)
+    return web
+
+
+@lru_cache(maxsize=4)
+def _routes(max_webhook_bytes: int, max_body_bytes: int) -> APIRouter:
+    # FastAPI finds out what a route needs when it is first asked for, which takes longer than all else of a start: once
+    # for all applications of a process. Routes are tried in their order, and events are what comes most.
+    whole = APIRouter()
+    whole.include_router(sync_routes.webhook, max_body_size=max_webhook_bytes)
     for router in (
         connect_session_routes.browser,
+        connect_session_routes.catalogue,
         linked_account_routes.browser,
         connect_session_routes.service,
         policy_routes.service,
         linked_account_routes.service,
         sync_routes.service,
         owner_routes.service,
+        push_routes.service,
+        invitation_routes.browser,
+        invitation_routes.service,
+        invitation_routes.own_use,
+        invitation_routes.owner_use,
         health.router,
     ):
-        web.include_router(router, max_body_size=settings.http.max_body_bytes)
-    web.include_router(sync_routes.webhook, max_body_size=settings.http.max_webhook_bytes)
-    install_problem_answers(web)
-    _install_middleware(web, settings, metrics)
-    return web
+        whole.include_router(router, max_body_size=max_body_bytes)
+    return whole
 
 
-def _install_middleware(web: FastAPI, settings: Settings, metrics: Metrics) -> None:
+def _open_traces(settings: Settings) -> Traces:
+    wanted = settings.traces
+    if wanted.endpoint is None:
+        return OFF
+    return open_traces(
+        endpoint=wanted.endpoint,
+        headers={name: value.get_secret_value() for name, value in wanted.headers.items()},
+        sample_ratio=wanted.sample_ratio,
+        service_name=wanted.service_name,
+        version=package.__version__,
+        timeout_seconds=wanted.timeout_seconds,
+        ca_file=str(settings.tls.ca_file) if settings.tls.ca_file is not None else None,
+    )
+
+
+def _install_middleware(web: FastAPI, settings: Settings, metrics: Metrics, traces: Traces) -> None:
     """Add the middleware from the innermost to the outermost."""
     web.add_middleware(WholePaths)
     if settings.http.allowed_origins:
-        cookie = settings.identity.cookie
-        web.add_middleware(Cors, http=settings.http, csrf_header=cookie.csrf_header if cookie else None)
+        web.add_middleware(Cors, http=settings.http, csrf_header=settings.identity.csrf_header)
     web.add_middleware(PlainFailuresAsProblems)
     web.add_middleware(AccessLog, metrics=metrics)
     web.add_middleware(SecurityHeaders, documentation_paths=_DOCUMENTATION_PATHS)
+    if traces.is_on:
+        web.add_middleware(Traced, traces=traces)
     web.add_middleware(CorrelationIdMiddleware, header_name="X-Request-ID")

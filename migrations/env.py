@@ -8,10 +8,13 @@ import sqlalchemy as sa
 from alembic import context
 from alembic.runtime.migration import MigrationContext, MigrationInfo
 
+import app.audit.tables
 import app.connect_sessions.tables
 import app.db.counters
 import app.db.leases
 import app.identity.service_keys.tables
+import app.identity.user_tokens.tables
+import app.invitations.tables
 import app.linked_accounts.tables
 import app.owners.tables
 import app.push.tables

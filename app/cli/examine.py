@@ -5,20 +5,25 @@ import hashlib
 import hmac
 import json
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 
 import sqlalchemy as sa
 
+from app.connect_sessions.mint import UNECHOED
+from app.db.counters import counter_values
 from app.db.failures import DatabaseUnavailable
 from app.db.schema_version import expected_revision, known_revisions, stored_schema
 from app.db.standing import look
 from app.errors import AppError, Unavailable
+from app.identity.service_keys.expiry import EndingKey, ending_keys
 from app.linked_accounts.apply import REMOVALS_PAUSED, removals_paused
 from app.linked_accounts.store import count_unowned
+from app.policy.rules import unknown_names
 from app.push import outbox
+from app.push.deliver import send_test
 from app.push.sender import NotDelivered, Sender
 from app.runtime import Runtime
 from app.stackone.models import AccountGone
@@ -62,6 +67,8 @@ async def examine(runtime: Runtime, webhook_url: str) -> AsyncIterator[Finding]:
     yield await _webhook(runtime, webhook_url)
     async for finding in _issuers(runtime):
         yield finding
+    for destination in runtime.settings.push.destinations:
+        yield await _push(runtime, destination.name)
 
 
 async def _database(runtime: Runtime) -> AsyncIterator[Finding]:
@@ -83,24 +90,41 @@ async def _database(runtime: Runtime) -> AsyncIterator[Finding]:
         yield _skew("database clock", theirs if theirs.tzinfo else theirs.replace(tzinfo=UTC), now)
     async with runtime.database.reading() as connection:
         last_event, oldest_due = await last_hint_at(connection), await oldest_due_at(connection)
-        last_sweeps = await runs.recent(connection, 2)
+        sweeps = await runs.past(connection)
         backlogs = await outbox.backlogs(connection)
         are_paused = await removals_paused(connection, runtime.settings.sync, now)
         unowned = await count_unowned(connection)
+        unechoed = await counter_values(connection, UNECHOED)
+        ending = await ending_keys(connection, now)
     if are_paused:
         yield Finding("removals", State.BROKEN, "paused: unusually many accounts are missing", REMOVALS_PAUSED)
     if unowned:
         remedy = "correct origin_owner_id at StackOne: it is no text that a verified token could name"
         yield Finding("owner ids", State.WARNING, f"{unowned} accounts are shown to nobody", remedy)
+    for finding in (*_unechoed(unechoed, now), *(_ending(key, now) for key in ending)):
+        yield finding
     yield _last_event(last_event, now)
     yield _due(oldest_due, now)
-    yield _sweeps(runtime, last_sweeps[0] if last_sweeps else None, now)
-    if last_sweeps:
-        yield _drift(last_sweeps[0], is_first=len(last_sweeps) == 1)
+    yield _sweeps(runtime, sweeps.last, now)
+    if sweeps.last is not None:
+        yield _drift(sweeps.last, is_first_fill=sweeps.is_first_fill)
     for backlog in backlogs:
         if backlog.dead:
             remedy = f"fix the destination, then run: broker push replay {backlog.destination}"
             yield Finding(f"push {backlog.destination}", State.WARNING, f"{backlog.dead} dead deliveries", remedy)
+
+
+def _ending(key: EndingKey, now: datetime) -> Finding:
+    remedy = f"run: broker service-keys rotate {key.key_id}; or its service stops then"
+    return Finding(f"service key {key.name}", State.WARNING, f"ends in {(key.expires_at - now).days} days", remedy)
+
+
+def _unechoed(unechoed: Mapping[str, int], now: datetime) -> Iterator[Finding]:
+    for name, hour in sorted(unechoed.items()):
+        age = _age(datetime.fromtimestamp(hour * 3600, UTC), now)
+        detail = f"a mint's answer did not say {name.removeprefix(UNECHOED)} (last {age} ago)"
+        remedy = "what a session was opened with cannot be compared there; ask StackOne whether its answer has changed"
+        yield Finding("mint", State.WARNING, detail, remedy)
 
 
 def _skew(subject: str, theirs: datetime, ours: datetime) -> Finding:
@@ -146,9 +170,12 @@ def _sweeps(runtime: Runtime, last: runs.Sweep | None, now: datetime) -> Finding
     return Finding("last sweep", State.OK, detail)
 
 
-def _drift(last: runs.Sweep, *, is_first: bool) -> Finding:
+def _drift(last: runs.Sweep, *, is_first_fill: bool) -> Finding:
+    if is_first_fill:
+        detail = f"the first sweep filled the store: {last.added} accounts"
+        return Finding("drift", State.OK, detail)
     detail = f"the last sweep corrected {last.drift} accounts: +{last.added} ~{last.changed} -{last.removed}"
-    if last.drift and not is_first:
+    if last.drift:
         remedy = (
             "events get lost: check at StackOne that the webhook is on, has every account event, and is answered"
             " with 200"
@@ -169,6 +196,8 @@ async def _stackone(runtime: Runtime) -> AsyncIterator[Finding]:
         yield Finding("StackOne key", State.BROKEN, error.detail or error.title, remedy)
         return
     yield Finding("StackOne key", State.OK, "valid; may read accounts")
+    async for finding in _catalogue(runtime):
+        yield finding
     skew = runtime.stackone.clock_skew
     if skew is not None:
         now = datetime.now(UTC)
@@ -186,6 +215,23 @@ async def _stackone(runtime: Runtime) -> AsyncIterator[Finding]:
         yield Finding("StackOne scope", State.BROKEN, "the key may not write", remedy)
 
 
+async def _catalogue(runtime: Runtime) -> AsyncIterator[Finding]:
+    """Compare the policy file with what the project offers."""
+    try:
+        configs = await runtime.auth_configs.get()
+    except AppError as error:
+        remedy = "run this again; the key needs Platform API read"
+        yield Finding("auth configs", State.WARNING, f"cannot be read: {error.detail or error.title}", remedy)
+        return
+    enabled = [config for config in configs if config.enabled]
+    providers = {config.provider for config in enabled}
+    yield Finding("auth configs", State.OK, f"{len(providers)} providers are enabled")
+    for rule, what, name in unknown_names(runtime.policy, providers, {config.id for config in enabled}):
+        place = f" (line {rule.line})" if rule.line is not None else ""
+        detail = f'rule "{rule.name}"{place} names the {what} "{name}", which the project has not, or not enabled'
+        yield Finding("policy", State.WARNING, detail, "correct the name in the policy file, or enable it at StackOne")
+
+
 async def _webhook(runtime: Runtime, url: str) -> Finding:
     """Send a signed event that changes nothing to the broker's own webhook."""
     body = json.dumps({"event": "doctor.ping", "sent_at": datetime.now(UTC).isoformat()}).encode()
@@ -201,6 +247,15 @@ async def _webhook(runtime: Runtime, url: str) -> Finding:
     finally:
         await sender.close()
     return Finding("webhook", State.OK, "a signed event arrived and was accepted")
+
+
+async def _push(runtime: Runtime, name: str) -> Finding:
+    """Send a destination of the push a test message."""
+    failure = await send_test(runtime, name)
+    if failure is None:
+        return Finding(f"push to {name}", State.OK, "a signed test message arrived and was accepted")
+    remedy = f"see what its service says of messages of the type `test`; then run: broker push test {name}"
+    return Finding(f"push to {name}", State.BROKEN, f"a signed test message failed: {failure}", remedy)
 
 
 async def _issuers(runtime: Runtime) -> AsyncIterator[Finding]:

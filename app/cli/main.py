@@ -1,129 +1,94 @@
 """broker: the command line. Every command reads its settings from BROKER_* and says what to do when they are wrong."""
 
 import sys
-from typing import Annotated
+from collections.abc import Mapping
+from importlib import import_module
+from types import MappingProxyType
+from typing import Annotated, Any, Final
 
 import typer
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection
+from typer.core import TyperGroup
 
-from app.cli.accounts import accounts_cli
-from app.cli.doctor import doctor
-from app.cli.opener import configured_secrets, with_runtime, with_store
-from app.cli.owners import owners_cli
-from app.cli.policy import policy_cli
-from app.cli.printer import fail, print_line, print_note, print_problem
-from app.cli.push import push_cli
-from app.cli.service_keys import keys_cli
-from app.cli.sync import sync
-from app.db.failures import DatabaseUnavailable, Failure, failure_of
-from app.db.schema_version import (
-    Fit,
-    StoredSchema,
-    alembic_config,
-    expected_revision,
-    known_revisions,
-    stored_schema,
+import app as package
+from app.cli.printer import print_line, print_note, print_problem
+from app.errors import AppError, SettingsError
+
+# What each command is: a function, or a group of commands. Only the one that is called is imported: the image's health
+# check, every 15 seconds, must not pay for the whole server.
+COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "serve": "app.cli.serve:serve",
+        "migrate": "app.cli.migrate:migrate",
+        "check-config": "app.cli.serve:check_config",
+        "doctor": "app.cli.doctor:doctor",
+        "health": "app.cli.health:health",
+        "sync": "app.cli.sync:sync",
+        "move": "app.cli.move:move_database",
+        "accounts": "app.cli.accounts:cli",
+        "audit": "app.cli.audit:cli",
+        "owners": "app.cli.owners:cli",
+        "policy": "app.cli.policy:cli",
+        "push": "app.cli.push:cli",
+        "service-keys": "app.cli.service_keys:cli",
+        "tokens": "app.cli.tokens:cli",
+    }
 )
-from app.errors import AppError
-from app.http.server import serve as serve_app
-from app.logs import configure_logs
-from app.main import create_app
-from app.runtime import Runtime
-from app.settings import SettingsError, load_database_settings, load_settings
-
-cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-cli.add_typer(keys_cli, name="service-keys")
-cli.command()(sync)
-cli.command()(doctor)
-cli.add_typer(accounts_cli, name="accounts")
-cli.add_typer(push_cli, name="push")
-cli.add_typer(policy_cli, name="policy")
-cli.add_typer(owners_cli, name="owners")
-
 _EXIT_SETTINGS = 78  # EX_CONFIG of sysexits.h
 _EXIT_FAILURE = 1
+
+
+class _Commands(TyperGroup):
+    """The commands, each imported when it is asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name].partition(":")
+        command = getattr(import_module(module), name)
+        # A group stays one, also with one command in it, which typer would otherwise put in its place.
+        if isinstance(command, typer.Typer):
+            return typer.main.get_group(command)
+        alone = typer.Typer(add_completion=False)
+        alone.command(cmd_name)(command)
+        return typer.main.get_command(alone)
+
+
+cli = typer.Typer(
+    cls=_Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
+)
+
+
+def _show_version(wanted: bool) -> None:  # noqa: FBT001  typer calls it so
+    if wanted:
+        print_line(package.__version__)
+        raise typer.Exit
+
+
+@cli.callback()
+def broker(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and end.")
+    ] = False,
+) -> None:
+    """Run the Connect Broker; every command reads its settings from BROKER_*."""
 
 
 def main() -> None:
     """Run the command line."""
     try:
         cli()
+    except AppError as error:
+        said = error.detail or error.code
+        print_problem(f"{said}: {error.remedy}" if error.remedy else f"{error.title}: {said}")
+        sys.exit(_EXIT_FAILURE)
     except SettingsError as error:
         print_problem(f"{len(error.mistakes)} setting(s) must be fixed (see docs/configuration.md):")
         for mistake in error.mistakes:
             print_note(f"  - {mistake}")
         sys.exit(_EXIT_SETTINGS)
-    except DatabaseUnavailable as error:
-        print_problem(f"{error.failure.detail}: {error.failure.remedy}")
-        sys.exit(_EXIT_FAILURE)
-    except AppError as error:
-        print_problem(f"{error.title}: {error.detail or error.code}")
-        sys.exit(_EXIT_FAILURE)
-
-
-@cli.command()
-def serve() -> None:
-    """Serve the broker's HTTP API until told to stop."""
-    settings = load_settings()
-    configure_logs(settings.logs.level, configured_secrets(settings))
-    web = create_app(settings)
-    serve_app(web, settings.http, settings.metrics, web.state.metrics.registry)
-
-
-@cli.command("check-config")
-def check_config() -> None:
-    """Check every setting, list all mistakes at once, and start nothing."""
-
-    async def environment(runtime: Runtime) -> str:
-        return runtime.settings.environment.value
-
-    # Opening a runtime reads the policy and issuers' secrets and key files, and connects to nothing.
-    print_line(f"settings are fine ({with_runtime(environment)})")
-
-
-@cli.command()
-def migrate(
-    revision: Annotated[str, typer.Argument(help="Revision to go to; an older one downgrades.")] = "head",
-    *,
-    downgrade: Annotated[
-        bool, typer.Option("--downgrade", help="Go back to an older revision; may drop data.")
-    ] = False,
-) -> None:
-    """Bring the database's schema to a revision. Needs only BROKER_DATABASE__URL; safe to run twice or at once."""
-    from alembic import command as alembic  # noqa: PLC0415  nothing else needs it, and importing it takes long
-    from alembic.util import CommandError  # noqa: PLC0415
-
-    settings = load_database_settings()
-    config = alembic_config(settings)
-    try:
-        stored = with_store(_stored_schema)
-        fit = stored.fit(known_revisions())
-        if fit is Fit.COMPATIBLE and revision == "head":
-            print_note(f"schema is at {stored.revision}, newer than this version and compatible with it: nothing to do")
-            return
-        if fit is Fit.TOO_NEW:
-            fail(f"schema is at {stored.revision}: {fit.value}")
-        (alembic.downgrade if downgrade else alembic.upgrade)(config, revision)
-    except CommandError:
-        known = ", ".join(known_revisions())
-        fail(f"there is no revision {revision!r} to go to from here; this version knows {known}")
-    except DatabaseUnavailable as error:
-        fail(_cannot_migrate(error.failure))
-    except Exception as error:
-        failure = failure_of(error)
-        if failure is None and not isinstance(error, SQLAlchemyError):
-            raise
-        fail(_cannot_migrate(failure) if failure else f"the migration failed ({type(error).__name__}); {_KEPT}")
-    print_note(f"schema is at {expected_revision() if revision == 'head' else revision}")
-
-
-_KEPT = "nothing of an unfinished step was kept"
-
-
-def _cannot_migrate(failure: Failure) -> str:
-    return f"the migration failed: {failure.detail}; {_KEPT}. {failure.remedy[0].upper()}{failure.remedy[1:]}."
-
-
-async def _stored_schema(connection: AsyncConnection) -> StoredSchema:
-    return await connection.run_sync(stored_schema)

@@ -14,14 +14,14 @@ from app.policy.rules import Channel, consider, decide
 from app.policy.schemas import ExplainRequest, Explanation
 from app.settings import SessionSettings, load_settings
 
-policy_cli = typer.Typer(no_args_is_help=True, help="Policy: who may open what.")
+cli = typer.Typer(no_args_is_help=True, help="Policy: who may open what.")
 
 _EXIT_REFUSED = 3
 
 PolicyFile = Annotated[Path | None, typer.Option("--file", help="Policy file; otherwise BROKER_POLICY_FILE.")]
 
 
-@policy_cli.command("check")
+@cli.command("check")
 def check_policy(file: Annotated[Path, typer.Argument(help="Policy file (TOML).")]) -> None:
     """Check a policy file and list all its mistakes; needs no settings."""
     rules = read_policy(file).rules or ()
@@ -30,7 +30,7 @@ def check_policy(file: Annotated[Path, typer.Argument(help="Policy file (TOML)."
         print_line(f"  line {rule.line or '?'}: {rule.name}")
 
 
-@policy_cli.command("explain")
+@cli.command("explain")
 def explain_policy(
     owner: Annotated[str, typer.Option(help="Owner id.")],
     provider: Annotated[str | None, typer.Option(help="Provider; left out, the user picks one.")] = None,

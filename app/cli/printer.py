@@ -12,6 +12,8 @@ from typing import Annotated, Any, NoReturn
 import typer
 from pydantic_core import to_json
 
+# Ids may begin with "-": what is no option of the command is its argument.
+IDS = {"ignore_unknown_options": True}
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 """The option that every command with a result has."""
 

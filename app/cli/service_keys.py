@@ -12,12 +12,12 @@ from app.identity.service_keys import keys
 from app.identity.service_keys.keys import CreatedKey, StoredKey
 from app.runtime import Runtime
 
-keys_cli = typer.Typer(no_args_is_help=True, help="Service keys: the credentials of your own backends.")
+cli = typer.Typer(no_args_is_help=True, help="Service keys: the credentials of your own backends.")
 
 _LONGEST_DURATION = 36_500
 
 
-@keys_cli.command("create")
+@cli.command("create")
 def create_key(
     name: Annotated[str, typer.Option(help="What the key is for; shown in lists and logs.")],
     scope: Annotated[list[Scope] | None, typer.Option(help="What it may do; repeat for several.")] = None,
@@ -51,7 +51,7 @@ def create_key(
     _show_new_key(with_runtime(create), as_json=as_json)
 
 
-@keys_cli.command("list")
+@cli.command("list")
 def list_keys(*, as_json: AsJson = False) -> None:
     """List service keys, without the keys themselves."""
     found = with_store(keys.list_keys)
@@ -76,7 +76,7 @@ def list_keys(*, as_json: AsJson = False) -> None:
     )
 
 
-@keys_cli.command("revoke")
+@cli.command("revoke")
 def revoke_key(
     key_id: Annotated[str, typer.Argument(help="Id of the key, as `broker service-keys list` shows it.")],
 ) -> None:
@@ -91,7 +91,7 @@ def revoke_key(
     print_note("revoked")
 
 
-@keys_cli.command("rotate")
+@cli.command("rotate")
 def rotate_key(
     key_id: Annotated[str, typer.Argument(help="Id of the key to replace.")],
     overlap: Annotated[str, typer.Option(help="How long the old key stays valid, such as 24h.")] = "24h",

@@ -1,7 +1,8 @@
 """broker sync: sweep now, and watch it."""
 
+import asyncio
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,10 +12,14 @@ from app.runtime import Runtime
 from app.sync.preview import DryRun, dry_run
 from app.sync.runs import Sweep
 from app.sync.schemas import SweepOut
-from app.sync.sweep import run_sweep
+from app.sync.sweep import Ahead, run_sweep
+
+if TYPE_CHECKING:
+    from app.cli.progress import SweepProgress
 
 _EXIT_STOPPED = 3
 _EXIT_BUSY = 4
+_LOOK_SECONDS = 0.5
 
 MaxRemoval = Annotated[
     float | None,
@@ -39,17 +44,28 @@ def sync(
 
     with SweepProgress() as progress:
 
-        def show(now: Sweep | DryRun, known: int) -> None:
-            progress.show(listed=now.listed, known=known, found=f"+{now.added} ~{now.changed} -{now.removed}")
+        def show(now: Sweep | DryRun, ahead: Ahead) -> None:
+            found = f"+{now.added} ~{now.changed} -{now.removed}"
+            if now.complete:
+                progress.read(ahead.suspects_read, now.suspects, found=found, pause=ahead.pause)
+            else:
+                progress.listed(now.listed, known=ahead.known, found=found, pause=ahead.pause)
 
-        async def work(runtime: Runtime) -> Sweep | DryRun | None:
+        async def carry_out(runtime: Runtime) -> Sweep | DryRun | None:
             if dry:
                 return await dry_run(
                     runtime,
                     max_removal_percent=max_removal_percent,
-                    listener=lambda found: show(found, found.known),
+                    listener=lambda found: show(found, Ahead(found.known, 0)),
                 )
             return await run_sweep(runtime, by="cli", max_removal_percent=max_removal_percent, listener=show)
+
+        async def work(runtime: Runtime) -> Sweep | DryRun | None:
+            watching = asyncio.create_task(_tell_waits(runtime, progress))
+            try:
+                return await carry_out(runtime)
+            finally:
+                watching.cancel()
 
         result = with_runtime(work)
     if result is None:
@@ -67,6 +83,13 @@ def sync(
         advice = "the listing did not come to its end: no removals were looked for"
     if advice:
         fail(advice, status=_EXIT_STOPPED)
+
+
+async def _tell_waits(runtime: Runtime, progress: "SweepProgress") -> None:
+    """Say, until it is cancelled, when the sweep stands because calls to StackOne are rationed."""
+    while True:
+        await asyncio.sleep(_LOOK_SECONDS)
+        progress.waits(runtime.stackone.waits_for_budget)
 
 
 def _as_json(result: Sweep | DryRun) -> dict[str, Any]:

@@ -14,7 +14,7 @@ logger = structlog.get_logger(__name__)
 
 _BATCH = 500
 # How far into the change feed sessions have been resolved.
-_CURSOR = "settled_sessions"
+RESOLVED_UP_TO = "settled_sessions"
 
 
 async def resolve_sessions(runtime: Runtime, lease: Lease) -> None:
@@ -23,14 +23,14 @@ async def resolve_sessions(runtime: Runtime, lease: Lease) -> None:
     while more:
         async with runtime.database.transaction() as connection:
             await held(connection, lease)
-            after = await counter_value(connection, _CURSOR)
+            after = await counter_value(connection, RESOLVED_UP_TO)
             entries = await read_feed(connection, after=after, limit=_BATCH)
             owner_ids = sorted({entry.owner_id for entry in entries if entry.owner_id is not None})
             now = runtime.clock.now()
             await resolve_open_sessions(connection, owner_ids, now=now)
             ended = await resolve_ended_sessions(connection, now=now, limit=_BATCH)
             if entries:
-                await raise_counter(connection, _CURSOR, entries[-1].position)
+                await raise_counter(connection, RESOLVED_UP_TO, entries[-1].position)
         more = len(entries) == _BATCH or ended == _BATCH
 
 

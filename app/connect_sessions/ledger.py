@@ -1,7 +1,7 @@
 """The ledger: who opened which session, for whom, until when, and what came of it. Never a token.
 
-How much one owner may have open or linked is counted here too, in the transaction that writes the session down. The
-owner's row is locked meanwhile, so that of many requests at once each sees the sessions of those before it.
+How much one owner may have open or linked is counted here too, for SQLite; migration 0006 has the same for PostgreSQL,
+and `opening` runs either.
 """
 
 from dataclasses import dataclass
@@ -42,9 +42,14 @@ class Session:
     created_at: datetime
     expires_at: datetime
     multiple: bool
+    was_new: bool | None = None
+    oauth_error_code: str | None = None
+    oauth_error_description: str | None = None
+    resolved_at: datetime | None = None
 
 
-_FIELDS = tuple(_S[name] for name in Session.__dataclass_fields__)
+_STATUS = sa.func.coalesce(_S.ended_as, _S.status)
+_FIELDS = tuple(_STATUS if name == "status" else _S[name] for name in Session.__dataclass_fields__)
 
 
 async def pin_owner_name(
@@ -53,12 +58,25 @@ async def pin_owner_name(
     """Return the name under which StackOne knows the owner, fixing it at first use.
 
     StackOne keys accounts by owner id, owner name and provider: a company that renames itself would get a second
-    account for everything it has linked.
+    account for everything it has linked. So the first pin takes the name of the live account that was updated last,
+    where there is one: sessions of an owner who was there before the broker go on editing what is there.
     """
+    of_account = (
+        sa.select(_A.owner_name)
+        .where(
+            _A.owner_id == owner_id,
+            _A.deleted_at.is_(None),
+            _A.verified_at.is_not(None),
+            _A.owner_name.is_not(None),
+            _A.owner_name != "",
+        )
+        .order_by(_A.updated_at.desc(), _A.account_id)
+        .limit(1)
+        .scalar_subquery()
+    )
+    name = sa.func.coalesce(of_account, owner_name)
     statement = upsert(
-        connection,
-        owners,
-        {"owner_id": owner_id, "owner_name": owner_name, "pinned_at": now, "pinned_by": actor},
+        connection, owners, {"owner_id": owner_id, "owner_name": name, "pinned_at": now, "pinned_by": actor}
     )
     await connection.execute(statement.on_conflict_do_nothing(index_elements=[owners.c.owner_id]))
     query = sa.select(owners.c.owner_name).where(owners.c.owner_id == owner_id)
@@ -74,15 +92,6 @@ async def insert_session(connection: AsyncConnection, session: Session, **column
     """Write a session down before StackOne is called; `columns` are those that nobody reads back."""
     values = {name: getattr(session, name) for name in Session.__dataclass_fields__}
     await connection.execute(sa.insert(connect_sessions).values({**values, **columns}))
-
-
-async def close_minting(
-    connection: AsyncConnection, session_id: str, *, status: Status, upstream_id: str | None = None
-) -> None:
-    """Record how minting went: pending once StackOne gave a token, failed otherwise."""
-    await connection.execute(
-        sa.update(connect_sessions).where(_S.id == session_id).values(status=status, upstream_id=upstream_id)
-    )
 
 
 async def get_session(connection: AsyncConnection, owner_id: str, session_id: str) -> Session | None:
@@ -104,35 +113,69 @@ async def get_upstream_id(connection: AsyncConnection, owner_id: str, session_id
     return str(found) if found is not None else None
 
 
-async def record_end(
-    connection: AsyncConnection, session_id: str, *, status: Status, account_id: str | None, now: datetime
+async def record_end(connection: AsyncConnection, session_id: str, status: Status, now: datetime) -> bool:
+    """End an open session that linked nothing; one that has ended stays as it is. Return whether it ended now."""
+    is_new_word = status in {Status.UNKNOWN, Status.ENDED}
+    values = {"status": Status.EXPIRED, "ended_as": status} if is_new_word else {"status": status}
+    ended = await connection.execute(
+        sa.update(connect_sessions).where(_S.id == session_id, _S.status.in_(OPEN)).values(**values, resolved_at=now)
+    )
+    return ended.rowcount == 1
+
+
+async def record_link(
+    connection: AsyncConnection, session_id: str, account_id: str, *, was_new: bool, now: datetime, named: bool = False
 ) -> None:
-    """End an open session; one that has ended already stays as it is."""
+    """Write down which account a session linked; what StackOne itself named corrects what was found before."""
+    statement = sa.update(connect_sessions).where(_S.id == session_id)
+    if not named:
+        statement = statement.where(_S.status.in_(OPEN))
+    values = {"status": Status.LINKED, "ended_as": None, "linked_account_id": account_id, "was_new": was_new}
+    await connection.execute(statement.values(**values, resolved_at=now))
+
+
+async def record_attempt(
+    connection: AsyncConnection, session_id: str, *, error_code: str | None, error_description: str | None
+) -> None:
+    """Write down why the last OAuth attempt of an open session failed, or that it did not."""
     await connection.execute(
         sa.update(connect_sessions)
         .where(_S.id == session_id, _S.status.in_(OPEN))
-        .values(status=status, linked_account_id=account_id, resolved_at=now)
+        .values(oauth_error_code=error_code, oauth_error_description=error_description)
     )
 
 
-def _live(owner_id: str, now: datetime) -> sa.ColumnElement[bool]:
+def is_live(owner_id: str, now: datetime) -> sa.ColumnElement[bool]:
+    """Return the condition that a session of the owner may still link an account."""
     # A session that is still being minted counts: it will be live before the next request could see it.
     return sa.and_(_S.owner_id == owner_id, _S.status.in_(OPEN), _S.expires_at > now)
 
 
 async def count_live_sessions(connection: AsyncConnection, owner_id: str, now: datetime) -> int:
     """Return how many sessions of the owner may still link an account."""
-    query = sa.select(sa.func.count()).select_from(connect_sessions).where(_live(owner_id, now))
+    query = sa.select(sa.func.count()).select_from(connect_sessions).where(is_live(owner_id, now))
     return int((await connection.execute(query)).scalar_one())
 
 
-async def require_room_for_session(connection: AsyncConnection, owner_id: str, *, most: int, now: datetime) -> None:
-    """Raise TooManyRequests, until the next session ends, if the owner has `most` live sessions."""
-    query = sa.select(sa.func.count(), sa.func.min(_S.expires_at)).where(_live(owner_id, now))
+async def require_room_for_session(
+    connection: AsyncConnection, owner_id: str, channel: Channel, *, most: int, now: datetime
+) -> None:
+    """Raise TooManyRequests, until the next one ends, if the owner has `most` live sessions, or auth links.
+
+    Links live for days, so they are counted apart: a backend's many links must not keep the owner's users out.
+    """
+    is_link = _S.channel == Channel.AUTH_LINK if channel is Channel.AUTH_LINK else _S.channel != Channel.AUTH_LINK
+    query = sa.select(sa.func.count(), sa.func.min(_S.expires_at)).where(is_live(owner_id, now), is_link)
     count, first_end = (await connection.execute(query)).one()
     if count >= most:
-        message = f"{most} sessions of this owner are open at once, which is the limit"
-        raise TooManyRequests(message, retry_after=(first_end - now).total_seconds())
+        raise too_many_sessions(channel, most, first_end, now)
+
+
+def too_many_sessions(channel: Channel, most: int, first_end: datetime | None, now: datetime) -> TooManyRequests:
+    """Say that an owner has as many sessions, or auth links, as it may have, and when the first of them ends."""
+    what = "auth links" if channel is Channel.AUTH_LINK else "sessions"
+    message = f"{most} {what} of this owner are open at once, which is the limit; end those that are not needed"
+    return TooManyRequests(message, retry_after=((first_end or now) - now).total_seconds())
 
 
 async def require_room_for_account(
@@ -148,11 +191,16 @@ async def require_room_for_account(
     expected = accounts + further + (1 if others and not accounts else 0)
     makes_one = multiple or not (accounts or others)
     if makes_one and expected >= most:
-        message = (
-            f'rule "{rule}" allows {most} account(s) of a provider: there are {accounts}, and open sessions that can'
-            " make more; re-authenticate one with account_id, disconnect one, or let the open sessions end"
-        )
-        raise Forbidden(message)
+        raise too_many_accounts(most, accounts, rule)
+
+
+def too_many_accounts(most: int, accounts: int, rule: str) -> Forbidden:
+    """Say that an owner has, or may soon have, as many accounts of a provider as a rule allows."""
+    message = (
+        f'rule "{rule}" allows {most} account(s) of a provider: there are {accounts}, and open sessions that can'
+        " make more; re-authenticate one with account_id, disconnect one, or let the open sessions end"
+    )
+    return Forbidden(message)
 
 
 async def _count_accounts(connection: AsyncConnection, owner_id: str, provider: str) -> int:
@@ -164,7 +212,8 @@ def _of_provider(owner_id: str, provider: str) -> sa.ColumnElement[bool]:
     # One that only an event has spoken of so far counts as well: the read that verifies it is under way.
     return sa.and_(
         _A.owner_id == owner_id,
-        _A.provider == provider,
+        # Whether StackOne tells "BambooHR" from "bamboohr" is not said: to a quota they are one.
+        sa.func.lower(_A.provider) == provider.lower(),
         _A.deleted_at.is_(None),
         _A.disconnect_requested_at.is_(None),
     )
@@ -173,7 +222,9 @@ def _of_provider(owner_id: str, provider: str) -> sa.ColumnElement[bool]:
 async def _live_creations(connection: AsyncConnection, owner_id: str, provider: str, now: datetime) -> tuple[int, bool]:
     """Return how many live sessions can each make a further account, and whether there are others that can make one."""
     query = sa.select(_S.multiple, sa.func.count(), sa.func.min(_S.created_at)).where(
-        _live(owner_id, now), _S.mode == Mode.CREATE, sa.or_(_S.provider == provider, _S.provider.is_(None))
+        is_live(owner_id, now),
+        _S.mode == Mode.CREATE,
+        sa.or_(sa.func.lower(_S.provider) == provider.lower(), _S.provider.is_(None)),
     )
     found = await connection.execute(query.group_by(_S.multiple))
     rows = {bool(multiple): (int(count), first) for multiple, count, first in found}

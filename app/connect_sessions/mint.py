@@ -11,14 +11,15 @@ from datetime import datetime, timedelta
 import structlog
 from pydantic import SecretStr
 
-from app.connect_sessions import ledger
+from app.audit.entries import Action, AuditEntry, append_alone
 from app.connect_sessions.ledger import Session
+from app.connect_sessions.opening import Closing, Opening, close_minting, write_down
 from app.connect_sessions.tables import Mode, Status
+from app.db.counters import raise_counter
 from app.errors import AppError, BeingDisconnected, FieldError, Forbidden, NotFound, Unprocessable
 from app.identity.caller import Owner
 from app.linked_accounts import due
-from app.linked_accounts.queries import AccountsQuery
-from app.linked_accounts.store import LinkedAccount, get_for_owner, list_for_owner
+from app.linked_accounts.store import LinkedAccount, get_for_owner, list_of_provider_for_owner
 from app.policy import rules
 from app.policy.rules import Channel, Grant
 from app.runtime import Runtime
@@ -36,6 +37,8 @@ _ACCOUNTS_CONSIDERED = 100
 # StackOne is asked about this many accounts to find one to edit; the store is nearly always right about the first.
 _ACCOUNTS_TRIED = 3
 _LEAVING_RETRY_AFTER = 5.0
+UNECHOED = "mint_unechoed_"
+"""With the name of a field: a counter that says in which hour, since 1970, StackOne last did not echo it."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ class Minted:
     provider: str | None
     owner_id: str
     owner_name: str
+    name_pinned: bool
+    """Whether a name was sent that does not count, since another one is pinned."""
 
 
 async def mint(runtime: Runtime, owner: Owner, request: ConnectSessionRequest, channel: Channel) -> Minted:
@@ -82,7 +87,7 @@ async def mint(runtime: Runtime, owner: Owner, request: ConnectSessionRequest, c
         # It is irrelevant in an edit session.
         multiple=grant.multiple and mode is Mode.CREATE,
     )
-    owner_name = await _write_down(runtime, owner, session, grant, rule)
+    owner_name = await write_down(runtime.database, _opening(runtime, owner, session, grant, rule))
     granted = replace(
         request,
         provider=session.provider,
@@ -115,6 +120,7 @@ async def mint(runtime: Runtime, owner: Owner, request: ConnectSessionRequest, c
         provider=session.provider,
         owner_id=owner.owner_id,
         owner_name=owner_name,
+        name_pinned=owner.owner_name not in {owner_name, owner.owner_id},
     )
 
 
@@ -136,7 +142,7 @@ async def _decide(
         has_account=bool(candidates),
         claims=owner.claims,
     )
-    grant, rule = _granted(runtime, question)
+    grant, rule = await _granted(runtime, owner, question)
     if known and not candidates and not grant.multiple:
         # StackOne would open the dying account for editing, and what is typed would go with it.
         raise _being_disconnected()
@@ -148,14 +154,18 @@ async def _decide(
     if request.account_id is not None:
         raise NotFound
     # What looked like a repair would link a new account: that needs a decision of its own.
-    return None, *_granted(runtime, replace(question, has_account=False))
+    return None, *(await _granted(runtime, owner, replace(question, has_account=False)))
 
 
-def _granted(runtime: Runtime, question: rules.Request) -> tuple[Grant, str | None]:
+async def _granted(runtime: Runtime, owner: Owner, question: rules.Request) -> tuple[Grant, str | None]:
     decision = rules.decide(runtime.policy, question)
     if decision.grant is None:
         runtime.metrics.policy_refusals.labels(decision.rule or "").inc()
         logger.info("policy_refused", rule=decision.rule, channel=question.channel.value, owner_id=question.owner_id)
+        now = runtime.clock.now()
+        details = {**question.told(), "rule": decision.rule, "reason": decision.reason}
+        entry = AuditEntry(Action.POLICY_REFUSED, now, owner.requested_by, owner.owner_id, details=details)
+        await runtime.groups.commit(append_alone, entry)
         raise Forbidden(decision.reason)
     return decision.grant, decision.rule
 
@@ -166,10 +176,9 @@ async def _candidates(runtime: Runtime, owner_id: str, request: ConnectSessionRe
         return [await _named(runtime, owner_id, request.account_id, request.provider)]
     if request.provider is None:
         return []
-    async with runtime.database.reading() as connection:
-        existing = await list_for_owner(
-            connection, owner_id, AccountsQuery(provider=[request.provider]), limit=_ACCOUNTS_CONSIDERED
-        )
+    existing = await list_of_provider_for_owner(
+        runtime.database, owner_id, request.provider, limit=_ACCOUNTS_CONSIDERED
+    )
     # A second account would be a duplicate: offer the one that needs attention, else the newest.
     now = runtime.clock.now()
     return sorted(existing, key=lambda account: (account.needs_reauth, account.created_at or now), reverse=True)
@@ -179,11 +188,10 @@ async def _named(runtime: Runtime, owner_id: str, account_id: str, provider: str
     """Return the owner's account of this id. Raises NotFound, or Unprocessable if it is of another provider."""
     if not possible_account_id(account_id):
         raise NotFound
-    async with runtime.database.reading() as connection:
-        account = await get_for_owner(connection, owner_id, account_id)
+    account = await get_for_owner(runtime.database, owner_id, account_id)
     if account is None:
         raise NotFound
-    if provider not in {None, account.provider}:
+    if provider is not None and provider.lower() != (account.provider or "").lower():
         error = FieldError("body.provider", "the account is of another provider; leave the provider out")
         raise Unprocessable(errors=[error])
     if account.leaving:
@@ -209,46 +217,34 @@ async def _is_owners_upstream(runtime: Runtime, owner_id: str, account_id: str) 
     return False
 
 
-async def _write_down(runtime: Runtime, owner: Owner, session: Session, grant: Grant, rule: str | None) -> str:
-    """Pin the owner's name, check the quotas, write the session down, all or nothing; return the pinned name."""
-    async with runtime.database.transaction() as connection:
-        name = await ledger.pin_owner_name(
-            connection, owner.owner_id, owner.owner_name, actor=owner.requested_by, now=session.created_at
-        )
-        await ledger.lock_owner(connection, owner.owner_id)
-        await ledger.require_room_for_session(
-            connection,
-            owner.owner_id,
-            most=runtime.settings.limits.live_sessions_per_owner,
-            now=session.created_at,
-        )
-        most = grant.max_accounts_per_provider
-        if session.mode is Mode.CREATE and session.provider is not None and most is not None:
-            await ledger.require_room_for_account(
-                connection,
-                owner.owner_id,
-                session.provider,
-                most=most,
-                multiple=session.multiple,
-                now=session.created_at,
-                rule=rule or "",
-            )
-        categories = [category.value for category in grant.categories] if grant.categories else None
-        await ledger.insert_session(connection, session, categories=categories, policy_rule=rule)
-    return name
+def _opening(runtime: Runtime, owner: Owner, session: Session, grant: Grant, rule: str | None) -> Opening:
+    limits = runtime.settings.limits
+    is_link = session.channel is Channel.AUTH_LINK
+    may_make_one = session.mode is Mode.CREATE and session.provider is not None
+    return Opening(
+        session,
+        owner.owner_name,
+        most_live=limits.live_auth_links_per_owner if is_link else limits.live_sessions_per_owner,
+        most_accounts=grant.max_accounts_per_provider if may_make_one else None,
+        rule=rule,
+        categories=[category.value for category in grant.categories] if grant.categories else None,
+    )
 
 
 async def _open_at_stackone(runtime: Runtime, session_id: str, request: OwnedConnectSessionRequest) -> ConnectSession:
     try:
         opened = await runtime.stackone.create_connect_session(request)
     except AppError as error:
-        async with runtime.database.transaction() as connection:
-            await ledger.close_minting(connection, session_id, status=Status.FAILED)
+        await runtime.groups.commit(close_minting, Closing(session_id, Status.FAILED))
         if isinstance(error, Unprocessable):
             raise await _at_its_field(runtime, request, error) from error
         raise
-    async with runtime.database.transaction() as connection:
-        await ledger.close_minting(connection, session_id, status=Status.PENDING, upstream_id=opened.id)
+    await runtime.groups.commit(close_minting, Closing(session_id, Status.PENDING, opened.id))
+    if unechoed := opened.unechoed(request.body()):
+        async with runtime.database.transaction() as connection:
+            for name in unechoed:
+                # To the hour, for doctor: the row is not written at every mint.
+                await raise_counter(connection, f"{UNECHOED}{name}", int(runtime.clock.now().timestamp() // 3600))
     return opened
 
 

@@ -1,17 +1,63 @@
 """The JSON of connect sessions."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from enum import Enum
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from app.connect_sessions.connectors import Connector
 from app.connect_sessions.ledger import Session
 from app.connect_sessions.mint import Minted
-from app.inputs import LONGEST_LIFE, SHORTEST_LIFE, AccountIdText, Body, Metadata, ProviderKey, ShortText, storable
-from app.stackone.models import Category, ConnectSessionRequest, SessionType
+from app.connect_sessions.queries import cursor_at
+from app.inputs import (
+    LONGEST_LIFE,
+    SHORTEST_LIFE,
+    AccountIdText,
+    Body,
+    Metadata,
+    ProviderKey,
+    ShortText,
+    storable_secret,
+)
+from app.linked_accounts.queries import encode_cursor
+from app.stackone.models import AuthenticatedSession, Category, ConnectSessionRequest, SessionType
+
+
+def _refused_fields(why: Mapping[str, str]) -> Any:
+    """Refuse fields that StackOne documents and the broker does not pass on, each at its place with the reason."""
+
+    def refuse(values: object) -> object:
+        refused = [name for name in why if isinstance(values, dict) and name in values]
+        if refused:
+            mistakes = [
+                InitErrorDetails(
+                    type=PydanticCustomError("refused_field", f"not taken: {why[name]}"), loc=(name,), input=None
+                )
+                for name in refused
+            ]
+            raise ValidationError.from_exception_data("refused", mistakes)
+        return values
+
+    return model_validator(mode="before")(refuse)
+
+
+_UNDESCRIBED = "StackOne shows it without saying what it does; leave it out"
+_NEVER_TAKEN = {
+    "provider_version": "it is deprecated at StackOne, selects nothing and can make the session fail; choose a version"
+    " with connector_profile_id",
+    "relink": f"{_UNDESCRIBED} and give account_id to re-authenticate an account",
+    "scopes": _UNDESCRIBED,
+    "latest_connection_attempt": "it is part of StackOne's answer; the poll route tells it",
+}
+_NAME_PINNED = (
+    "Whether another name was given than the one that is pinned for the owner: `owner_name` counts, and"
+    " PUT /v1/owners/{owner_id}/name pins another one."
+)
+_NOT_FROM_A_PAGE = "only a backend may say it, on POST /v1/owners/{owner_id}/connect-sessions"
 
 
 class SessionRequest(Body):
@@ -25,6 +71,17 @@ class SessionRequest(Body):
     multiple: bool = Field(default=False, description="Link a further account although one exists for the provider.")
     label: ShortText | None = Field(default=None, description="Free text kept on the account.")
     connector_profile_id: ShortText | None = Field(default=None, description="StackOne connector profile to use.")
+
+    _refuse = _refused_fields(
+        {
+            **_NEVER_TAKEN,
+            "origin_owner_id": "the owner comes from your token",
+            "origin_owner_name": "the owner's name comes from your token",
+            "origin_username": "the user comes from your token",
+            **dict.fromkeys(("expires_in", "metadata", "type", "shared"), _NOT_FROM_A_PAGE),
+            "integration_id": "it is an old name; use connector_profile_id",
+        }
+    )
 
     def request(self) -> ConnectSessionRequest:
         """Return what is requested; the owner joins it later."""
@@ -50,20 +107,14 @@ class OwnerSessionRequest(SessionRequest):
     )
     metadata: Metadata | None = Field(default=None, description="Kept by StackOne on the connection.")
     type: SessionType | None = Field(default=None, description="production or test.")
+    shared: bool | None = Field(
+        default=None, description="Whether the account is the whole owner's, or the linking person's own (false)."
+    )
     integration_id: ShortText | None = Field(
         default=None, description="Deprecated alias of connector_profile_id.", json_schema_extra={"deprecated": True}
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _no_provider_version(cls, values: object) -> object:
-        if isinstance(values, dict) and "provider_version" in values:
-            message = (
-                "provider_version is deprecated at StackOne: it selects nothing and can make the session fail;"
-                " leave it out and use connector_profile_id to choose a version"
-            )
-            raise ValueError(message)
-        return values
+    _refuse = _refused_fields({**_NEVER_TAKEN, "origin_owner_id": "the owner stands in the path"})
 
     @model_validator(mode="after")
     def _one_profile(self) -> Self:
@@ -80,6 +131,7 @@ class OwnerSessionRequest(SessionRequest):
             expires_in=self.expires_in,
             metadata=self.metadata,
             type=self.type,
+            shared=self.shared,
             connector_profile_id=self.connector_profile_id or self.integration_id,
         )
 
@@ -106,6 +158,7 @@ class OwnerSessionToken(SessionToken):
 
     owner_id: str
     owner_name: str = Field(description="The pinned name that was sent to StackOne.")
+    name_pinned: bool = Field(description=_NAME_PINNED)
     auth_link_url: str
 
 
@@ -120,7 +173,8 @@ class AuthLink(BaseModel):
     account_id: str | None
     provider: str | None
     owner_id: str
-    owner_name: str
+    owner_name: str = Field(description="The pinned name that was sent to StackOne.")
+    name_pinned: bool = Field(description=_NAME_PINNED)
 
     @classmethod
     def of(cls, minted: Minted) -> Self:
@@ -132,27 +186,140 @@ class SessionStatus(BaseModel):
     """How a session stands."""
 
     id: str
-    status: Literal["pending", "linked", "expired", "failed"]
+    status: Literal["pending", "linked", "expired", "failed", "unknown", "ended"] = Field(
+        description="`failed`: the last OAuth attempt went wrong, or StackOne refused the session. `unknown`: it has"
+        " expired, and an account that was linked or edited meanwhile may be its work or another session's. `ended`:"
+        " it was ended before it linked an account."
+    )
     mode: Literal["create", "edit"]
     provider: str | None
     account_id: str | None = Field(description="The account it linked, or the one an edit session is about.")
+    was_new: bool | None = Field(
+        description="Whether the linked account was made; false: one that was there was edited. Null until linked."
+    )
     created_at: datetime
     expires_at: datetime
+    oauth_error_code: str | None = Field(description="Why the last OAuth attempt failed, as StackOne tells it.")
+    oauth_error_description: str | None
+    attempt: str | None = Field(
+        default=None,
+        description="pending, authenticated, error, cancelled or expired: how StackOne says that the last OAuth attempt"
+        " went. Only a poll asks; null where there was no attempt.",
+    )
 
     @classmethod
-    def of(cls, session: Session) -> Self:
-        """Show a resolved session."""
+    def of(cls, session: Session, upstream: AuthenticatedSession | None = None) -> Self:
+        """Show a resolved session, with what StackOne said of it where it was asked."""
+        return cls.model_validate(_status(session, upstream))
+
+
+class OwnerSessionStatus(SessionStatus):
+    """How a session of an owner stands, as a backend gets it."""
+
+    owner_id: str
+    channel: Literal["browser", "service", "auth_link"]
+    requested_by: str = Field(description="user:<subject>@<issuer>, or service:<credential>.")
+    opens_until: datetime | None = Field(
+        description="Until when the Hub still opens with its token or link, ended or not: StackOne revokes none."
+        " Null once that is over."
+    )
+    external_trigger_token: str | None = Field(
+        default=None, description="As StackOne sends it in answer to a poll; kept nowhere."
+    )
+
+    @classmethod
+    def of_owner(cls, session: Session, now: datetime, upstream: AuthenticatedSession | None = None) -> Self:
+        """Show a resolved session, with what StackOne said of it where it was asked."""
+        token = upstream.external_trigger_token if upstream else None
         return cls.model_validate(
             {
-                **_shown(session, SessionStatus.model_fields),
-                "account_id": session.linked_account_id or session.account_id,
+                **_status(session, upstream),
+                "owner_id": session.owner_id,
+                "channel": session.channel.value,
+                "requested_by": session.requested_by,
+                "opens_until": session.expires_at if session.expires_at > now else None,
+                "external_trigger_token": token.get_secret_value() if token else None,
             }
         )
 
 
-def _storable_secret(secret: SecretStr) -> SecretStr:
-    storable(secret.get_secret_value())
-    return secret
+class SessionPage(BaseModel):
+    """A page of sessions, the newest first; `next_cursor` is null on the last one."""
+
+    data: list[OwnerSessionStatus]
+    next_cursor: str | None
+
+    @classmethod
+    def of(cls, sessions: Sequence[Session], now: datetime, *, has_more: bool) -> Self:
+        """Show a page."""
+        return cls(
+            data=[OwnerSessionStatus.of_owner(session, now) for session in sessions],
+            next_cursor=cursor_at(sessions[-1]) if has_more else None,
+        )
+
+
+class ConnectorOut(BaseModel):
+    """A provider that you may link."""
+
+    key: str = Field(description="Give it as `provider` to open a session for it.")
+    label: str
+    logo_url: str | None = Field(description="An https: or data: URL of an image.")
+    categories: list[str]
+    linked: bool = Field(description="Whether the owner has an account of it: a session for it re-authenticates that.")
+    picker_only: bool = Field(
+        description="Policy allows it by category only: open a session without a provider, and the user picks it."
+    )
+
+    @classmethod
+    def of(cls, connector: Connector) -> Self:
+        """Show a connector."""
+        return cls.model_validate(_shown(connector, ConnectorOut.model_fields))
+
+
+class ConnectorPage(BaseModel):
+    """A page of connectors in the order of their keys; `next_cursor` is null on the last one."""
+
+    data: list[ConnectorOut]
+    next_cursor: str | None
+
+    @classmethod
+    def of(cls, found: Sequence[Connector], *, has_more: bool) -> Self:
+        """Show a page."""
+        cursor = encode_cursor(found[-1].key) if has_more else None
+        return cls(data=[ConnectorOut.of(connector) for connector in found], next_cursor=cursor)
+
+
+class ConnectorProfile(BaseModel):
+    """A way to connect a provider; StackOne also calls it auth config or integration."""
+
+    id: str = Field(description="Give it as `connector_profile_id`.")
+    name: str | None
+    default: bool
+
+
+class OwnerConnector(ConnectorOut):
+    """A provider that may be linked for an owner."""
+
+    connector_profiles: list[ConnectorProfile]
+
+    @classmethod
+    def of(cls, connector: Connector) -> Self:
+        """Show a connector with its profiles."""
+        profiles = [_shown(profile, ConnectorProfile.model_fields) for profile in connector.profiles]
+        return cls.model_validate({**_shown(connector, ConnectorOut.model_fields), "connector_profiles": profiles})
+
+
+class OwnerConnectorPage(BaseModel):
+    """A page of connectors in the order of their keys; `next_cursor` is null on the last one."""
+
+    data: list[OwnerConnector]
+    next_cursor: str | None
+
+    @classmethod
+    def of(cls, found: Sequence[Connector], *, has_more: bool) -> Self:
+        """Show a page."""
+        cursor = encode_cursor(found[-1].key) if has_more else None
+        return cls(data=[OwnerConnector.of(connector) for connector in found], next_cursor=cursor)
 
 
 class SessionPoll(BaseModel):
@@ -160,20 +327,17 @@ class SessionPoll(BaseModel):
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
-    token: Annotated[SecretStr, Field(min_length=1, max_length=4096), AfterValidator(_storable_secret)]
+    token: Annotated[SecretStr, Field(min_length=1, max_length=4096), AfterValidator(storable_secret)]
 
 
-class PolledSession(SessionStatus):
-    """How a session stands, and how its OAuth attempt went according to StackOne."""
-
-    attempt: str | None = Field(
-        description="pending, authenticated, error, cancelled or expired; null where there was no OAuth attempt."
-    )
-
-    @classmethod
-    def of_poll(cls, session: Session, attempt: str | None) -> Self:
-        """Show a session as a poll found it."""
-        return cls(**SessionStatus.of(session).model_dump(), attempt=attempt)
+def _status(session: Session, upstream: AuthenticatedSession | None) -> dict[str, Any]:
+    attempt = upstream.latest_connection_attempt if upstream else None
+    names = SessionStatus.model_fields.keys() - {"account_id", "attempt"}
+    return {
+        **_shown(session, names),
+        "account_id": session.linked_account_id or session.account_id,
+        "attempt": attempt.status if attempt else None,
+    }
 
 
 def _shown(value: object, names: Iterable[str]) -> dict[str, Any]:

@@ -20,13 +20,19 @@ class Mode(Enum):
 
 
 class Status(Enum):
-    """How a session stands. `MINTING` is shown as pending: StackOne has not answered yet."""
+    """How a session stands. `MINTING` is shown as pending: StackOne has not answered yet.
+
+    UNKNOWN is a session that may have linked an account, although nothing says that it was this one. ENDED is one that
+    was ended before it linked any. Releases before 0.2.0 know neither, so both are kept in a column of their own.
+    """
 
     MINTING = "minting"
     PENDING = "pending"
     LINKED = "linked"
     EXPIRED = "expired"
     FAILED = "failed"
+    UNKNOWN = "unknown"
+    ENDED = "ended"
 
 
 owners = sa.Table(
@@ -54,6 +60,10 @@ connect_sessions = sa.Table(
     sa.Column("policy_rule", sa.Text, comment="the rule that allowed it"),
     sa.Column("upstream_id", _ID, comment="StackOne's id of the session; its token is never kept"),
     sa.Column("linked_account_id", _ID),
+    sa.Column("ended_as", EnumText(Status, 16), comment="unknown or ended, which older releases cannot read in status"),
+    sa.Column("was_new", sa.Boolean, comment="whether the linked account was made or edited"),
+    sa.Column("oauth_error_code", sa.String(255), comment="of the last OAuth attempt, as StackOne tells it"),
+    sa.Column("oauth_error_description", sa.Text),
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("expires_at", UtcDateTime, nullable=False),
     sa.Column("resolved_at", UtcDateTime),

@@ -1,6 +1,6 @@
 """Visible transactions: work happens in blocks, and a database that does not do it is one kind of error."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from typing import Any, Final, Literal
@@ -11,10 +11,13 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.pool import PoolProxiedConnection, QueuePool
+from sqlalchemy.util import greenlet_spawn
 
 from app.db.engine import READING, WRITING, close_engine
-from app.db.failures import Cause, DatabaseUnavailable, Failure, failure_of
+from app.db.failures import Cause, DatabaseUnavailable, Failure, code_of, failure_of
 from app.db.liveness import Liveness
+from app.db.statements import Row, Statement
 from app.metrics import Metrics
 
 logger = structlog.get_logger(__name__)
@@ -40,6 +43,25 @@ def _refuse_if_sealed(connection: sa.Connection, *_statement: Any) -> None:
         raise RuntimeError(message)
 
 
+async def _fetch(pooled: PoolProxiedConnection, text: str, arguments: Sequence[Any]) -> Sequence[Any]:
+    driver: Any = pooled.driver_connection
+    try:
+        records: Sequence[Any] = await driver.fetch(text, *arguments)
+    except BaseException as error:
+        if not hasattr(error, "sqlstate"):
+            # Cancelled, out of time or cut off: what the server still says would be taken for the next answer.
+            was_closed = driver.is_closed()
+            driver.terminate()
+            pooled.invalidate()
+            if was_closed and isinstance(error, Exception):
+                raise ConnectionResetError from error
+        else:
+            await greenlet_spawn(pooled.close)
+        raise
+    await greenlet_spawn(pooled.close)
+    return records
+
+
 class Database:
     """One engine. Work happens in blocks that can be seen: `transaction()`, `reading()` and `autocommit()`."""
 
@@ -49,6 +71,8 @@ class Database:
         event.listen(engine.sync_engine, "before_cursor_execute", _refuse_if_sealed)
         self.dialect: Literal["sqlite", "postgresql"] = "sqlite" if engine.dialect.name == "sqlite" else "postgresql"
         self._metrics = metrics
+        if metrics is not None:
+            self._show_pool(metrics)
         self._liveness = Liveness(engine) if self.dialect == "postgresql" else None
         self._writing = engine.execution_options(**WRITING)
         self._reading = engine.execution_options(**engine.get_execution_options()[READING])
@@ -79,6 +103,31 @@ class Database:
         """
         async with self._begin(self._reading) as connection:
             yield connection
+
+    async def fetch(self, statement: Statement, parameters: Mapping[str, Any]) -> Sequence[Row]:
+        """Run one statement of every request, a transaction by itself, and return its rows: one wait on PostgreSQL.
+
+        Raises DatabaseUnavailable like `transaction`.
+        """
+        if self.dialect == "sqlite":
+            async with self.autocommit() as connection:
+                return [tuple(row) for row in await connection.execute(statement.query, parameters)]
+        if transaction_open.get():
+            message = "transactions do not nest"
+            raise RuntimeError(message)
+        compiled = statement.compiled(self.engine.dialect)
+        arguments = compiled.arguments(parameters)
+        is_connected = False
+        try:
+            pooled = await greenlet_spawn(self.engine.sync_engine.pool.connect)
+            is_connected = True
+            records = await _fetch(pooled, compiled.text, arguments)
+        except Exception as error:
+            unavailable = self._unavailable(error, is_connected=is_connected)
+            if unavailable is None:
+                raise
+            raise unavailable from error
+        return compiled.rows(records)
 
     @asynccontextmanager
     async def _begin(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
@@ -111,18 +160,35 @@ class Database:
         if not is_the_database and not any(hasattr(error, code) for code in _CODES):
             return None
         failure = failure_of(error, is_connected=is_connected)
-        return DatabaseUnavailable(self.found(failure)) if failure is not None else None
+        if failure is None:
+            self._count(code_of(error))
+            return None
+        return DatabaseUnavailable(self.found(failure))
 
     def found(self, failure: Failure) -> Failure:
         """Note a failure, once: in the log and as a metric; return it."""
         logger.warning("database_unavailable", cause=failure.cause.value, sqlstate=failure.code, remedy=failure.remedy)
         if self._metrics is not None:
             self._metrics.database_failures.labels(failure.cause.value).inc()
+            self._count(failure.code)
         if failure.cause is Cause.READ_ONLY and self._liveness is not None:
             # After a failover the old connections lead to what is now a standby; after a role was made writable again
             # only new sessions know.
             self._liveness.retire()
         return failure
+
+    def _count(self, code: str | None) -> None:
+        """Count an error by the class of its code: of an SQLSTATE the first two characters."""
+        if self._metrics is not None:
+            kind = "none" if code is None else code if code.startswith("SQLITE") else code[:2]
+            self._metrics.database_errors.labels(kind).inc()
+
+    def _show_pool(self, metrics: Metrics) -> None:
+        pool = self.engine.sync_engine.pool
+        assert isinstance(pool, QueuePool)  # noqa: S101  what `open_engine` gives both databases
+        metrics.pool.labels("in_use").set_function(lambda: float(pool.checkedout()))
+        metrics.pool.labels("idle").set_function(lambda: float(pool.checkedin()))
+        metrics.pool_limit.set(pool.size() + max(pool._max_overflow, 0))  # noqa: SLF001  said nowhere else
 
     async def close(self) -> None:
         """Close every connection, and wait until that has happened."""

@@ -134,6 +134,7 @@ _BY_CODE: Final[Mapping[str, Cause]] = {
     "42501": Cause.PERMISSION,
     "42P01": Cause.SCHEMA,
     "42703": Cause.SCHEMA,
+    "42883": Cause.SCHEMA,  # no such function
     "3F000": Cause.SCHEMA,
     "53100": Cause.DISK_FULL,
     "53300": Cause.TOO_MANY_CONNECTIONS,
@@ -165,6 +166,9 @@ _POOLER_SAID: Final = (
 )
 # The driver's own error, without an SQLSTATE, where no host is what target_session_attrs asks for.
 _NO_HOST_WRITES: Final = "TargetServerAttributeNotMatched"
+# The driver's own error where a server ends a connection while it is being opened. SQLAlchemy's wrapper of all of the
+# driver's own errors has the same name, so it decides only where nothing below it does.
+_LOST_TRACK: Final = "InternalClientError"
 # SQLite's names, by how they begin: extended codes follow after an underscore.
 _BY_SQLITE_NAME: Final[Mapping[str, Cause]] = {
     "SQLITE_READONLY": Cause.READ_ONLY,
@@ -211,7 +215,7 @@ class DatabaseUnavailable(Unavailable):
 
     def __init__(self, failure: Failure) -> None:
         """Say it to callers."""
-        super().__init__(failure.detail, retry_after=failure.retry_after)
+        super().__init__(failure.detail, retry_after=failure.retry_after, remedy=failure.remedy)
         self.failure = failure
 
 
@@ -228,7 +232,17 @@ def failure_of(error: BaseException, *, is_connected: bool = False) -> Failure |
     is_disconnect = isinstance(error, DBAPIError) and error.connection_invalidated
     # The driver's own words for a connection that ended under it carry no SQLSTATE.
     ended = isinstance(error, (DBAPIError, InvalidRequestError)) and "connection is closed" in str(error).lower()
-    return Failure(Cause.UNREACHABLE) if is_disconnect or ended else None
+    lost_track = any(type(link).__name__ == _LOST_TRACK for link in _chain(error))
+    return Failure(Cause.UNREACHABLE) if is_disconnect or ended or lost_track else None
+
+
+def code_of(error: BaseException) -> str | None:
+    """Return the database's own code for an error: an SQLSTATE, or SQLite's name."""
+    for link in _chain(error):
+        for name in ("sqlstate", "sqlite_errorname"):
+            if isinstance(code := getattr(link, name, None), str):
+                return code
+    return None
 
 
 @dataclass(frozen=True)

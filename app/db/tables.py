@@ -1,6 +1,6 @@
 """What every table is made of: one metadata, the column types both databases share, and their one way to upsert."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, TypeVar
@@ -37,6 +37,10 @@ class UtcDateTime(sa.types.TypeDecorator[datetime]):
         value = value.astimezone(UTC)
         return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
 
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any] | None:
+        """Leave PostgreSQL's values alone: they have their zone, and a page of accounts has hundreds of them."""
+        return super().result_processor(dialect, coltype) if dialect.name == "sqlite" else None
+
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         """Give SQLite's values back the zone they were stored in."""
         del dialect
@@ -68,6 +72,14 @@ class EnumText(sa.types.TypeDecorator[_E]):
         """Read the text back."""
         del dialect
         return self._enum(value) if value is not None else None
+
+
+def row_version(table: sa.Table) -> sa.ColumnElement[str]:
+    """Return PostgreSQL's own mark of a row's version, as text: every update changes it, whoever makes it.
+
+    SQLite has none, and needs none: it has one writer.
+    """
+    return sa.cast(sa.literal_column(f"{table.name}.xmin"), sa.Text)
 
 
 # JSON that PostgreSQL can index and compare.

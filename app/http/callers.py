@@ -1,29 +1,23 @@
 """What a route may ask for: a verified user or a verified service, and the Runtime."""
 
 import ipaddress
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import Depends, Request, Security
-from fastapi.security import HTTPBearer
+from fastapi.dependencies.models import Dependant
+from fastapi.openapi.models import HTTPBearer
+from fastapi.security.base import SecurityBase
 
 from app.errors import Unauthenticated
+from app.http.peer import PEER
 from app.identity.authenticate import Credentials
 from app.identity.caller import EndUser, Scope, Service
 from app.limits import Rate
 from app.runtime import Runtime
 
-# For the OpenAPI document only: the verification itself is below and does not use what these extract.
-_browser_scheme = HTTPBearer(
-    scheme_name="EndUser", bearerFormat="JWT", auto_error=False, description="JWT of the customer's identity provider."
-)
-_service_scheme = HTTPBearer(
-    scheme_name="Service", auto_error=False, description="Service key (sk_...) or a machine's JWT with scopes."
-)
 
-
-def _runtime(request: Request) -> Runtime:
+# A plain function would be run in a thread: a hundred times what it costs.
+async def _runtime(request: Request) -> Runtime:
     runtime = request.app.state.runtime
     assert isinstance(runtime, Runtime)  # noqa: S101  set by the lifespan, before any request
     return runtime
@@ -33,13 +27,30 @@ RuntimeDep = Annotated[Runtime, Depends(_runtime)]
 
 
 def _credentials(request: Request, runtime: Runtime) -> Credentials:
-    cookie = runtime.settings.identity.cookie
+    """Take what may prove who sent a request, in one pass over its headers."""
+    authenticator = runtime.authenticator
+    csrf_header = (authenticator.csrf_header or "").lower().encode()
+    authorization: list[str] = []
+    cookies: list[str] = []
+    proxied: list[tuple[str, str]] = []
+    single: dict[bytes, str] = {}
+    for name, value in request.scope["headers"]:
+        if name == b"authorization":
+            authorization.append(value.decode("latin-1"))
+        elif name == b"cookie":
+            cookies.append(value.decode("latin-1"))
+        elif name in {b"origin", b"sec-fetch-site", csrf_header}:
+            single.setdefault(name, value.decode("latin-1"))
+        elif name in authenticator.proxy_headers:
+            proxied.append((name.decode(), value.decode("latin-1")))
     return Credentials(
-        authorization=request.headers.getlist("authorization"),
-        cookies=request.headers.getlist("cookie"),
-        origin=request.headers.get("origin"),
-        sec_fetch_site=request.headers.get("sec-fetch-site"),
-        csrf_header=request.headers.get(cookie.csrf_header) if cookie else None,
+        authorization=authorization,
+        cookies=cookies,
+        origin=single.get(b"origin"),
+        sec_fetch_site=single.get(b"sec-fetch-site"),
+        csrf_header=single.get(csrf_header),
+        proxied=proxied,
+        peer=request.scope.get(PEER) or (request.client.host if request.client else None),
     )
 
 
@@ -58,52 +69,78 @@ def _address(request: Request) -> str:
     return str(address)
 
 
-@asynccontextmanager
-async def _refusals_counted(channel: str, request: Request, runtime: Runtime) -> AsyncIterator[None]:
-    """Count refused credentials by address: one that has sent too many gets 429 for further bad ones.
+async def _count_refusal(channel: str, request: Request, runtime: Runtime, error: Unauthenticated) -> None:
+    """Count a refused credential by address: one that has sent too many gets 429 for further bad ones.
 
     A good credential is accepted from any address: behind one address there may be a whole office, a load balancer or a
     frontend's own backend, and one person's mistakes must not lock out the others. Requests without a credential do not
     count: they cost nothing, and a foreign page can make anybody's browser send them by the thousand.
     """
-    try:
-        yield
-    except Unauthenticated as error:
-        runtime.metrics.authentication.labels(channel).inc()
-        if error.challenge_error is not None:
-            await runtime.limiter.take(Rate.UNAUTHENTICATED_PER_ADDRESS, _address(request))
-        raise
+    runtime.metrics.authentication.labels(channel).inc()
+    if error.challenge_error is not None:
+        await runtime.limiter.take(Rate.UNAUTHENTICATED_PER_ADDRESS, _address(request))
 
 
-async def _end_user(
-    request: Request, runtime: RuntimeDep, _scheme: Annotated[object, Security(_browser_scheme)]
-) -> EndUser:
-    async with _refusals_counted("browser", request, runtime):
-        user = await runtime.authenticator.end_user(_credentials(request, runtime))
-    await runtime.limiter.take(Rate.REQUESTS_PER_USER, user.issuer, user.subject)
-    await runtime.limiter.take(Rate.REQUESTS_PER_OWNER, user.owner_id)
-    return user
+# Of the user and of the owner that a request comes from; whose hit it is, the rate's name says.
+_OF_USERS: Final = frozenset({Rate.REQUESTS_PER_USER, Rate.MINT_PER_USER})
 
 
-async def _service(
-    request: Request, runtime: RuntimeDep, _scheme: Annotated[object, Security(_service_scheme)]
-) -> Service:
-    async with _refusals_counted("service", request, runtime):
-        service = await runtime.authenticator.service(_credentials(request, runtime))
-    await runtime.limiter.take(Rate.REQUESTS_PER_SERVICE, service.kind.value, service.credential_id)
-    return service
+class _Users(SecurityBase):
+    """A dependency: the end user that a browser route is called by, and the scheme of the OpenAPI document in one."""
+
+    def __init__(self, *rates: Rate) -> None:
+        """Count each request against these rates, besides those of all requests."""
+        self.scheme_name = "EndUser"
+        self.model = HTTPBearer(bearerFormat="JWT", description="JWT of the customer's identity provider.")
+        self._rates = (Rate.REQUESTS_PER_USER, Rate.REQUESTS_PER_OWNER, *rates)
+
+    async def __call__(self, request: Request) -> EndUser:
+        """Verify the credential of a request, and count the request."""
+        runtime = await _runtime(request)
+        try:
+            user = await runtime.authenticator.end_user(_credentials(request, runtime))
+        except Unauthenticated as error:
+            await _count_refusal("browser", request, runtime, error)
+            raise
+        person, owner = (user.issuer, user.subject), (user.owner_id,)
+        await runtime.limiter.take_all(*((rate, person if rate in _OF_USERS else owner) for rate in self._rates))
+        return user
 
 
-EndUserDep = Annotated[EndUser, Depends(_end_user)]
-ServiceDep = Annotated[Service, Depends(_service)]
+class _Services(SecurityBase):
+    """A dependency: a service that has a scope and, where the path names an owner, may act for it."""
 
+    def __init__(self, scope: Scope) -> None:
+        self.scheme_name = "Service"
+        self.model = HTTPBearer(description="Service key (sk_...) or a machine's JWT with scopes.")
+        self.scope = scope
 
-def requires(scope: Scope) -> Callable[..., Awaitable[Service]]:
-    """Return a dependency: a service that has the scope and, where the path names an owner, may act for it."""
-
-    async def service_with_scope(request: Request, service: ServiceDep) -> Service:
+    async def __call__(self, request: Request) -> Service:
+        """Verify the credential of a request, count the request, and see what the credential allows."""
+        runtime = await _runtime(request)
+        try:
+            service = await runtime.authenticator.service(_credentials(request, runtime))
+        except Unauthenticated as error:
+            await _count_refusal("service", request, runtime, error)
+            raise
+        await runtime.limiter.take(Rate.REQUESTS_PER_SERVICE, service.kind.value, service.credential_id)
         # From the path only: declared as a parameter it would turn into a query parameter on routes without an owner.
-        service.require(scope, request.path_params.get("owner_id"))
+        service.require(self.scope, request.path_params.get("owner_id"))
         return service
 
-    return service_with_scope
+
+EndUserDep = Annotated[EndUser, Security(_Users())]
+MintingUserDep = Annotated[EndUser, Security(_Users(Rate.MINT_PER_USER, Rate.MINT_PER_OWNER))]
+
+
+def required_scope(dependant: Dependant) -> Scope | None:
+    """Return the scope that a route asks for, by its dependencies; None if it is not for services."""
+    if isinstance(dependant.call, _Services):
+        return dependant.call.scope
+    found = (required_scope(each) for each in dependant.dependencies)
+    return next((scope for scope in found if scope is not None), None)
+
+
+def requires(scope: Scope) -> _Services:
+    """Return a dependency: a service that has the scope and, where the path names an owner, may act for it."""
+    return _Services(scope)

@@ -39,7 +39,7 @@ class Cors(CORSMiddleware):
             app,
             allow_origins=list(http.allowed_origins),
             allow_credentials=csrf_header is not None,
-            allow_methods=["GET", "POST", "DELETE"],
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
             allow_headers=[
                 *_OWN_HEADERS,
                 *_HARMLESS_HEADERS,

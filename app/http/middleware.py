@@ -4,8 +4,6 @@ Pure ASGI classes: decorated middleware costs ten times as much and breaks cance
 """
 
 import time
-from collections.abc import MutableMapping
-from typing import Any
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -13,13 +11,13 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import FieldError, Unprocessable
-from app.http.problems import problem_response, status_response, unexpected_response
+from app.http.problems import problem_response, route_template, status_response, unexpected_response
 from app.metrics import Metrics
 
 access_log = structlog.get_logger("app.access")
 
 _FIRST_FAILURE = 400
-_QUIET_ROUTES = frozenset({"/livez", "/readyz"})
+QUIET_ROUTES = frozenset({"/livez", "/readyz"})
 SECURITY_HEADERS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
@@ -142,20 +140,15 @@ class AccessLog:
         except Exception as error:
             if status is not None:
                 raise
-            await unexpected_response(error)(scope, receive, send_and_note)
+            await unexpected_response(error, route_template(scope))(scope, receive, send_and_note)
         finally:
             seconds = time.perf_counter() - started
-            route = _route_template(scope)
+            route = route_template(scope)
             # The client chooses the method too: unknown ones share a label, or anybody could make metric series.
-            method = scope["method"] if scope["method"] in _METHODS else "other"
+            method = scope["method"] if scope["method"] in METHODS else "other"
             self._metrics.requests.labels(method, route, str(status or "disconnected")).observe(seconds)
-            if route not in _QUIET_ROUTES:
+            if route not in QUIET_ROUTES:
                 access_log.info("request", method=method, route=route, status=status, seconds=round(seconds, 4))
 
 
-_METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
-
-
-def _route_template(scope: MutableMapping[str, Any]) -> str:
-    template = getattr(scope.get("route"), "path_format", None) or getattr(scope.get("route"), "path", None)
-    return template if isinstance(template, str) else "none"
+METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})

@@ -7,19 +7,28 @@ runs for what a client owes, and none while the app works.
 """
 
 import asyncio
+import time
+from collections.abc import Mapping
 from enum import Enum, auto
-from typing import Any
+from typing import Any, cast
 
 import httptools
+import structlog
+from prometheus_client import Counter
 from starlette.types import Receive, Scope, Send
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from app.errors import AppError, HeadTooLarge, InvalidRequest, Overloaded, RequestTimeout
 from app.http.middleware import SECURITY_HEADERS
+from app.http.peer import PEER
 from app.http.problems import MEDIA_TYPE, problem_body
 from app.settings import HttpSettings
 
+logger = structlog.get_logger(__name__)
+
+_TOLD_EVERY_SECONDS = 1.0
 # Connections beyond the limit that serve health probes and nothing else.
 HEALTH_RESERVE = 16
 _HEALTH_PATHS = frozenset({b"/livez", b"/readyz"})
@@ -31,11 +40,8 @@ _REASONS = {
     431: "Request Header Fields Too Large",
     503: "Service Unavailable",
 }
-_PROBLEMS = {
-    400: ("invalid_request", "The request is not well-formed HTTP"),
-    408: ("request_timeout", "The request took too long to arrive"),
-    431: ("head_too_large", "The request head is too large"),
-    503: ("overloaded", "The broker serves as many requests as it can"),
+_PROBLEMS: Mapping[int, type[AppError]] = {
+    kind.status: kind for kind in (InvalidRequest, RequestTimeout, HeadTooLarge, Overloaded)
 }
 _HEADERS = [(name.encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
 _COMMON_HEADERS = [*_HEADERS, (b"content-type", MEDIA_TYPE.encode()), (b"cache-control", b"no-store")]
@@ -51,6 +57,52 @@ class _HeadTooLargeError(Exception):
     """Stops the parser in the middle of a head."""
 
 
+class Shed:
+    """What is answered 503 because there is too much: counted, and told once a second, since lines are load too."""
+
+    def __init__(self, most: int) -> None:
+        """Name the limit."""
+        self._most = most
+        self._since_told = 0
+        self._told_at = -_TOLD_EVERY_SECONDS
+        self.counter: Counter | None = None
+
+    def count(self, what: str) -> None:
+        """Count one."""
+        self._since_told += 1
+        if self.counter is not None:
+            self.counter.inc()
+        now = time.monotonic()
+        if now - self._told_at >= _TOLD_EVERY_SECONDS:
+            logger.warning(
+                "overloaded",
+                status=503,
+                shed=self._since_told,
+                detail=f"{what} came while {self._most} were open, or its address held too many that do nothing",
+                remedy="run more replicas, or raise BROKER_HTTP__MAX_CONNECTIONS where CPU is left",
+            )
+            self._told_at, self._since_told = now, 0
+
+
+class _OpenTransport:
+    """A transport to which writing after its end does nothing.
+
+    Between a client's reset and `connection_lost` the loop runs other tasks, and uvloop raises to whoever writes then:
+    an answer that nobody waits for any more would end as an error of the application.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+
+    def write(self, data: bytes) -> None:
+        """Write, unless the connection is at its end."""
+        if not self._transport.is_closing():
+            self._transport.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
 class GuardedProtocol(HttpToolsProtocol):
     """uvicorn's protocol with a limit on the head and deadlines for head and body; see `guarded_protocol`."""
 
@@ -59,7 +111,10 @@ class GuardedProtocol(HttpToolsProtocol):
     body_timeout: float
     write_timeout: float
     max_requests: int
+    is_draining: bool = False
+    """Set on the class when the server begins to stop."""
     trusted: frozenset[str] = frozenset()
+    shed: "Shed"
 
     def __init__(
         self,
@@ -83,11 +138,12 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first head; turn the connection away if there are too many."""
-        super().connection_made(transport)
+        super().connection_made(cast("asyncio.Transport", _OpenTransport(transport)))
         # Whatever the client does not take from the kernel counts from its first byte on.
         transport.set_write_buffer_limits(high=0)
         if len(self.connections) > self.max_requests + HEALTH_RESERVE or self._has_too_many_idle_peers():
             self._is_refused = True
+            self.shed.count("a connection")
             transport.write(_raw_answer(503))
             transport.close()
             return
@@ -229,8 +285,16 @@ class GuardedProtocol(HttpToolsProtocol):
         is_crowded = len(self.connections) > self.max_requests or len(self.tasks) >= self.max_requests
         # A busy broker must not be killed by its health check.
         is_probe = self.url.partition(b"?")[0] in _HEALTH_PATHS
-        self.app = _overloaded if is_crowded and not is_probe else self.config.loaded_app
+        is_shed = is_crowded and not is_probe
+        if is_shed:
+            self.shed.count("a request")
+        self.app = _overloaded if is_shed else self.config.loaded_app
+        # Beside the scope's own names, as frameworks do it.
+        cast("dict[str, Any]", self.scope)[PEER] = self.client[0] if self.client else None
         super().on_headers_complete()
+        if self.is_draining:
+            # Whoever keeps connections open is told on each that it ends, before it is closed under a request.
+            self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
         """Wait for nothing more of this request."""
@@ -301,24 +365,20 @@ def guarded_protocol(settings: HttpSettings) -> type[GuardedProtocol]:
         write_timeout = settings.write_timeout_seconds
         trusted = frozenset(settings.trusted_proxies)
         max_requests = settings.max_connections
+        shed = Shed(settings.max_connections)
 
     return Guarded
 
 
-def _problem(status: int) -> bytes:
-    code, title = _PROBLEMS[status]
-    return problem_body(status=status, code=code, title=title)
-
-
 def _raw_answer(status: int) -> bytes:
-    body = _problem(status)
+    body = problem_body(_PROBLEMS[status])
     headers = [*_COMMON_HEADERS, (b"content-length", str(len(body)).encode()), (b"connection", b"close")]
     head = b"".join(b"%s: %s\r\n" % header for header in headers)
     return b"HTTP/1.1 %d %s\r\n%s\r\n%s" % (status, _REASONS[status].encode(), head, body)
 
 
 async def _overloaded(_scope: Scope, _receive: Receive, send: Send) -> None:
-    body = _problem(503)
+    body = problem_body(Overloaded)
     headers = [
         *_COMMON_HEADERS,
         (b"content-length", str(len(body)).encode()),

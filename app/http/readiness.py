@@ -2,12 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 
 from app.db.standing import look
 from app.runtime import Runtime
 
 _DEADLINE_SECONDS = 3.0
 _OK = "ok"
+
+
+class Standing(Enum):
+    """How a process stands."""
+
+    OK = "ok"
+    UNAVAILABLE = "unavailable"
+    STOPPING = "stopping"
 
 
 @dataclass(frozen=True)
@@ -17,26 +26,37 @@ class Readiness:
     is_ready: bool
     checks: Mapping[str, str]
     is_stopping: bool = False
+    reason: str | None = None
+    """Why it cannot serve."""
+    remedy: str | None = None
 
     @property
-    def status(self) -> str:
+    def standing(self) -> Standing:
         """In one word."""
         if self.is_stopping:
-            return "stopping"
-        return "ok" if self.is_ready else "unavailable"
+            return Standing.STOPPING
+        return Standing.OK if self.is_ready else Standing.UNAVAILABLE
 
 
 async def check_readiness(runtime: Runtime) -> Readiness:
     """Look at everything that serving needs."""
     if runtime.stopping.is_set():
         # Load balancers send nothing more, while what they still send is served.
-        return Readiness(is_ready=False, checks={}, is_stopping=True)
+        return Readiness(
+            is_ready=False, checks={}, is_stopping=True, reason="it was told to stop", remedy="none: it drains"
+        )
     checks = {"identity": _identity(runtime), **_keys_left_out(runtime)}
     standing = await look(runtime.database, within=_DEADLINE_SECONDS)
     if standing.fit is None:
-        detail = standing.failure.detail if standing.failure is not None else "unknown"
-        return Readiness(is_ready=False, checks={"database": detail, "schema": "unknown", **checks})
-    return Readiness(standing.fit.serves, {"database": _OK, "schema": standing.fit.value, **checks})
+        failure = standing.failure
+        detail, remedy = (failure.detail, failure.remedy) if failure is not None else ("unknown", None)
+        checks = {"database": detail, "schema": "unknown", **checks}
+        return Readiness(is_ready=False, checks=checks, reason=detail, remedy=remedy)
+    checks = {"database": _OK, "schema": standing.fit.value, **checks}
+    if standing.fit.serves:
+        return Readiness(is_ready=True, checks=checks)
+    reason, _, remedy = standing.fit.value.partition("; ")
+    return Readiness(is_ready=False, checks=checks, reason=f"the schema: {reason}", remedy=remedy)
 
 
 def _identity(runtime: Runtime) -> str:

@@ -2,13 +2,16 @@
 
 import asyncio
 import contextlib
+import gc
 import ipaddress
+import os
 import resource
 import signal
 import socket
 import sys
 from collections.abc import Iterator
 from types import FrameType
+from typing import Any
 
 import structlog
 import uvicorn
@@ -16,15 +19,18 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, make_asgi_app
 
 from app.http.protocol import HEALTH_RESERVE, guarded_protocol
-from app.settings import HttpSettings, MetricsSettings
+from app.settings import HttpSettings, MetricsSettings, Settings
 
 logger = structlog.get_logger(__name__)
 
 _EXIT_NOT_STARTED = 3  # what uvicorn's own command exits with
 _SCRAPES_AT_ONCE = 32
-# Files beside the clients' connections: the database's, StackOne's, logs, and what the interpreter holds open.
+# Files beside the clients' connections and StackOne's: the database's, logs, and what the interpreter holds open.
 _OTHER_FILES = 256
 _LOOK_SECONDS = 0.1
+# A mint allocates some thousands of objects, nearly all of which are gone with its answer: 700, the default, looks at
+# them several times before they are.
+_YOUNG_OBJECTS = 10_000
 
 
 def server_config(web: FastAPI, settings: HttpSettings) -> uvicorn.Config:
@@ -59,6 +65,8 @@ class Server(uvicorn.Server):
         self._web = web
         self._drain_seconds = settings.drain_seconds
         self._is_drained = False
+        self.config.http.shed.counter = web.state.metrics.shed  # type: ignore[union-attr]  # the class made above
+        web.state.metrics.connections.set_function(lambda: float(len(self.server_state.connections)))
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -69,6 +77,13 @@ class Server(uvicorn.Server):
         finally:
             for number, handler in kept.items():
                 signal.signal(number, handler)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then spare the garbage collector what stays for good: modules, routes, models, settings."""
+        await super().startup(sockets)
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(_YOUNG_OBJECTS, *gc.get_threshold()[1:])
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to stop; somebody at a keyboard does not wait for load balancers to notice."""
@@ -81,11 +96,41 @@ class Server(uvicorn.Server):
         Those that only wait for news are answered at once.
         """
         self._web.state.runtime.stopping.set()
+        self.config.http_protocol_class.is_draining = True  # type: ignore[attr-defined]
         left = self._drain_seconds
         while left > 0 and not self._is_drained and not self.force_exit:
             await asyncio.sleep(min(_LOOK_SECONDS, left))
             left -= _LOOK_SECONDS
+        await self._stop_listening()
         await super().shutdown(sockets)
+
+    async def _stop_listening(self) -> None:
+        """Take what has connected already, which the system would reset, and serve what it has sent already."""
+        loop = asyncio.get_running_loop()
+        listening = [
+            socket.socket(fileno=os.dup(bound.fileno())) for server in self.servers for bound in server.sockets
+        ]
+        for server in self.servers:
+            server.close()
+        # The loop's own sockets are closed at its next turn; until ours are, new connections are kept, not refused.
+        await asyncio.sleep(0)
+        waiting: list[socket.socket] = []
+        for each in listening:
+            with each, contextlib.suppress(OSError):
+                each.setblocking(False)
+                for _ in range(self.config.backlog):
+                    waiting.append(each.accept()[0])  # noqa: PERF401  the last one raises
+        for accepted in waiting:
+            accepted.setblocking(False)
+            await loop.connect_accepted_socket(self._protocol, accepted)
+        await asyncio.sleep(_LOOK_SECONDS)
+
+    def _protocol(self) -> asyncio.Protocol:
+        made: Any = self.config.http_protocol_class
+        protocol: asyncio.Protocol = made(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return protocol
 
 
 class _MetricsServer(uvicorn.Server):
@@ -97,15 +142,15 @@ class _MetricsServer(uvicorn.Server):
         yield
 
 
-def serve(web: FastAPI, settings: HttpSettings, metrics: MetricsSettings, registry: CollectorRegistry) -> None:
+def serve(web: FastAPI, settings: Settings, registry: CollectorRegistry) -> None:
     """Serve until SIGTERM or SIGINT, then let running requests finish. One process: scale by replicas."""
     _check_file_limit(settings)
-    server = Server(web, settings)
+    server = Server(web, settings.http)
     with (
         contextlib.suppress(KeyboardInterrupt),
         asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner,
     ):
-        runner.run(_serve_both(server, metrics, registry))
+        runner.run(_serve_both(server, settings.metrics, registry))
     if not server.started:
         sys.exit(_EXIT_NOT_STARTED)
 
@@ -154,9 +199,9 @@ def _bound(settings: MetricsSettings) -> socket.socket:
     return listener
 
 
-def _check_file_limit(settings: HttpSettings) -> None:
+def _check_file_limit(settings: Settings) -> None:
     """Compare the connections that may be open with the files the process may have, and ask for more where it may."""
-    needed = settings.max_connections + HEALTH_RESERVE + _OTHER_FILES
+    needed = settings.http.max_connections + HEALTH_RESERVE + settings.stackone.max_connections + _OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft >= needed or soft == resource.RLIM_INFINITY:
         return
@@ -167,5 +212,6 @@ def _check_file_limit(settings: HttpSettings) -> None:
             "file_limit_too_low",
             limit=wanted,
             needed=needed,
-            remedy="raise the limit of open files (ulimit -n, LimitNOFILE=) or lower BROKER_HTTP__MAX_CONNECTIONS",
+            remedy="raise the limit of open files (ulimit -n, LimitNOFILE=) or lower BROKER_HTTP__MAX_CONNECTIONS"
+            " and BROKER_STACKONE__MAX_CONNECTIONS",
         )

@@ -1,11 +1,15 @@
 """The two verified callers, a user and a service. Only this package makes them, and no route accepts both."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
 from app.errors import InsufficientScope
+
+# As long as the columns are.
+_LONGEST_ACTOR = 300
 
 
 class Scope(Enum):
@@ -18,6 +22,8 @@ class Scope(Enum):
     SYNC_WRITE = "sync:write"
     POLICY_READ = "policy:read"
     OWNERS_WRITE = "owners:write"
+    USERS_WRITE = "users:write"
+    PUSH_WRITE = "push:write"
 
 
 class CredentialKind(Enum):
@@ -53,8 +59,11 @@ class EndUser:
 
     @property
     def actor(self) -> str:
-        """Name who did something, for the ledger and the audit trail."""
-        return f"user:{self.subject}"
+        """Name who did something, for the ledger and the audit trail: a subject means something to its issuer only."""
+        actor = f"user:{self.subject}@{self.issuer}"
+        if len(actor) <= _LONGEST_ACTOR:
+            return actor
+        return f"user:{self.subject}@{hashlib.sha256(self.issuer.encode()).hexdigest()[:16]}"
 
     @property
     def owner(self) -> Owner:
@@ -81,6 +90,11 @@ class Service:
     def on_behalf_of(self, owner_id: str, owner_name: str | None, username: str | None) -> Owner:
         """Return an owner that `require` let this service act for."""
         return Owner(owner_id, owner_name or owner_id, username, self.actor, {})
+
+    def require_all_owners(self, scope: Scope) -> None:
+        """Raise InsufficientScope if this credential is limited to some owners."""
+        if self.owner_ids is not None:
+            raise InsufficientScope(scope.value, "this credential is limited to certain owners")
 
     def require(self, scope: Scope, owner_id: str | None = None) -> None:
         """Raise InsufficientScope unless this credential has the scope and, if one is named, the owner."""

@@ -14,6 +14,7 @@ class Source(Enum):
     REFRESH = "refresh"
     SWEEP = "sweep"
     DISCONNECT = "disconnect"
+    REMINDER = "reminder"
 
 
 class Witness(Enum):
@@ -36,10 +37,15 @@ class Kind(Enum):
     LINKED = "account.linked"
     UPDATED = "account.updated"
     NEEDS_REAUTH = "account.needs_reauth"
+    STILL_BROKEN = "account.still_broken"
     RECOVERED = "account.recovered"
     OWNER_CHANGED = "account.owner_changed"
     DISCONNECT_REQUESTED = "account.disconnect_requested"
     UNLINKED = "account.unlinked"
+
+
+FEED_KINDS = tuple(kind.value for kind in Kind if kind is not Kind.HINT)
+"""The kinds that readers of the feed and push destinations may meet."""
 
 
 @dataclass(frozen=True)

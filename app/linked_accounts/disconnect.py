@@ -8,7 +8,7 @@ no such account is.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum, auto
 
@@ -16,10 +16,11 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.errors import AppError, NotFound
+from app.errors import AppError, NotFound, Unavailable
 from app.linked_accounts import due
-from app.linked_accounts.apply import UNRESOLVED, Observation, Outcome, apply_observations
+from app.linked_accounts.apply import apply_observations
 from app.linked_accounts.changes import Change, Kind, Source, Witness
+from app.linked_accounts.decide import UNRESOLVED, Observation, Outcome
 from app.linked_accounts.due import DueAccount
 from app.linked_accounts.store import LinkedAccount, append_changes, columns, from_row, take_read_ticket
 from app.linked_accounts.tables import linked_accounts
@@ -82,8 +83,23 @@ async def disconnect(
         return None
     async with runtime.database.reading() as connection:
         found = (await connection.execute(sa.select(*columns()).where(_C.account_id == account_id))).one()
-    leaving = from_row(found)
-    return leaving if leaving.deleted_at is None else None
+    return _still_leaving(from_row(found), owner_ids)
+
+
+def _still_leaving(row: LinkedAccount, owner_ids: frozenset[str] | None) -> LinkedAccount | None:
+    """Return an account that is yet to go, or None if it is gone.
+
+    A read beside may have found it to be another owner's, and then there is nothing to tell of it. Raises NotFound
+    then, and Unavailable if it has become the owner's again, since the request was dropped on the way.
+    """
+    if row.deleted_at is not None:
+        return None
+    if owner_ids is not None and row.owner_id not in owner_ids:
+        raise NotFound
+    if not row.leaving:
+        message = "the account changed hands meanwhile; try again"
+        raise Unavailable(message, retry_after=1.0)
+    return row
 
 
 async def carry_out(
@@ -92,7 +108,7 @@ async def carry_out(
     """Delete a claimed account at StackOne and, once a read confirms it, make its row a tombstone."""
     try:
         seen = await delete_upstream(
-            runtime, account.account_id, lambda found: found.owner_id == account.owner_id, priority=priority
+            runtime, account.account_id, lambda found: found.owner_id == account.row.owner_id, priority=priority
         )
     except AppError as error:
         await _reschedule(runtime, account, error)
@@ -100,7 +116,7 @@ async def carry_out(
     # Drawn after StackOne's answer: every read that may still show the account has a lower ticket and is stale.
     async with runtime.database.transaction() as connection:
         ticket = await take_read_ticket(connection)
-    actor = account.disconnect_requested_by or "stackone"
+    actor = account.row.disconnect_requested_by or "stackone"
     witness = Witness.DELETION if seen.is_deleted else None
     observation = Observation(account.account_id, seen.account, ticket, account.marks, witness)
     async with runtime.database.transaction() as connection:
@@ -120,7 +136,7 @@ async def carry_out(
     if outcome is Outcome.UNCONFIRMED:
         # It waits for its second answer already.
         return Disconnected.RESCHEDULED
-    is_lost = seen.account is not None and seen.account.owner_id != account.owner_id
+    is_lost = seen.account is not None and seen.account.owner_id != account.row.owner_id
     if not is_lost or outcome in UNRESOLVED:
         await _reschedule(runtime, account, None)
         return Disconnected.RESCHEDULED
@@ -193,7 +209,7 @@ async def request_disconnect(
     if row.disconnect_requested_at is None:
         change = Change(Kind.DISCONNECT_REQUESTED, row.account_id, row.owner_id, row.provider)
         await append_changes(connection, [change], source=Source.DISCONNECT, actor=actor, now=now)
-    return DueAccount(row.account_id, marks, row.refresh_attempts, row.owner_id, by, ticket)
+    return DueAccount(replace(row, refresh_marks=marks, disconnect_requested_by=by), ticket)
 
 
 async def _locked(connection: AsyncConnection, account_id: str) -> LinkedAccount | None:

@@ -5,6 +5,7 @@ from typing import Self
 
 from pydantic import BaseModel, Field
 
+from app.linked_accounts.of_owners import AccountsOfOwners
 from app.linked_accounts.queries import encode_cursor
 from app.linked_accounts.store import LinkedAccount, Page
 
@@ -67,4 +68,35 @@ class LinkedAccountPage(BaseModel):
         return cls(
             data=[LinkedAccountOut.of(account) for account in page.accounts],
             next_cursor=encode_cursor(page.accounts[-1].account_id) if page.has_more else None,
+        )
+
+
+class FreshAccountOut(LinkedAccountOut):
+    """An account as it is now, or as it was last seen."""
+
+    stale: bool = Field(default=False, description="Whether it is older than was asked for: StackOne is away.")
+
+    @classmethod
+    def of_read(cls, account: LinkedAccount, *, is_stale: bool) -> Self:
+        """Show a visible account, and whether it is older than was asked for."""
+        values = {name: getattr(account, name) for name in LinkedAccountOut.model_fields}
+        return cls.model_validate({**values, "status_reasons": list(account.status_reasons or ()), "stale": is_stale})
+
+
+class AccountPage(BaseModel):
+    """A page of accounts of all owners; `next_cursor` is null on the last one."""
+
+    data: list[LinkedAccountOut]
+    next_cursor: str | None
+    feed_position: str | None = Field(
+        description="Of a snapshot: give it as `after` to GET /v1/events once the last page is read."
+    )
+
+    @classmethod
+    def of(cls, page: AccountsOfOwners) -> Self:
+        """Show a page."""
+        return cls(
+            data=[LinkedAccountOut.of(account) for account in page.accounts],
+            next_cursor=page.next_cursor,
+            feed_position=page.feed_position,
         )

@@ -25,6 +25,7 @@ linked_accounts = sa.Table(
     sa.Column("updated_at", UtcDateTime, comment="StackOne's; a row never moves behind it"),
     sa.Column("needs_reauth_since", UtcDateTime),
     sa.Column("recovered_at", UtcDateTime),
+    sa.Column("remind_at", UtcDateTime, comment="when to tell once more that it is broken; null: not worked out yet"),
     sa.Column(
         "verified_at", UtcDateTime, comment="last time StackOne confirmed the row; null: only an event spoke of it"
     ),
@@ -41,10 +42,21 @@ linked_accounts = sa.Table(
     sa.Column("claimed_until", UtcDateTime, comment="a process is reading it until then"),
     sa.Column("disconnect_requested_at", UtcDateTime, comment="to be deleted at StackOne"),
     sa.Column("disconnect_requested_by", _ACTOR),
+    sa.Column("confirmed_at", UtcDateTime, comment="when a user last said to have linked it, and a read agreed"),
+    sa.Column("confirmed_by", _ACTOR),
     sa.Column("swept_in", sa.BigInteger, comment="last sweep that listed it"),
     # Owner first: every end user's read is for one owner, which is also the natural shard key.
     sa.Index("ix_linked_accounts_owner_id_account_id", "owner_id", "account_id"),
     sa.Index("ix_linked_accounts_refresh_due_at", "refresh_due_at"),
+    sa.Index(
+        "ix_linked_accounts_needs_reauth_since",
+        "needs_reauth_since",
+        "account_id",
+        postgresql_where=sa.text("needs_reauth_since IS NOT NULL"),
+        sqlite_where=sa.text("needs_reauth_since IS NOT NULL"),
+    ),
+    sa.Index("ix_linked_accounts_provider_status", "provider", "status", "account_id"),
+    sa.Index("ix_linked_accounts_updated_at", "updated_at"),
     sa.Index(
         "ix_linked_accounts_gone_since",
         "gone_since",

@@ -19,9 +19,12 @@ from app.db.leases import Lease, held
 from app.db.tables import upsert
 from app.errors import AppError, NotFound, UpstreamRejected
 from app.identity.caller import Service
+from app.identity.user_tokens.revocations import revoke
+from app.invitations.store import erase_of_owner
 from app.linked_accounts import due
-from app.linked_accounts.apply import Observation, apply_observations
+from app.linked_accounts.apply import apply_observations
 from app.linked_accounts.changes import Source, Witness
+from app.linked_accounts.decide import Observation
 from app.linked_accounts.disconnect import delete_upstream, disconnect
 from app.linked_accounts.store import take_read_ticket
 from app.linked_accounts.tables import linked_accounts
@@ -93,6 +96,7 @@ async def carry_on(runtime: Runtime, erasure: Erasure, *, priority: Priority = P
             return erasure
         digest = _digest(runtime, erasure.id, owner_id)
         await _erase(connection, erasure, owner_id, digest, runtime.clock.now())
+    runtime.authenticator.look_for_revocations()
     logger.info("owner_erased", erasure_id=erasure.id)
     return await get_erasure(runtime, erasure.id)
 
@@ -245,6 +249,9 @@ async def _disconnect_all(runtime: Runtime, owner_id: str, listed: list[str], ac
 async def _erase(connection: AsyncConnection, erasure: Erasure, owner_id: str, digest: bytes, now: datetime) -> None:
     traces = await erase_traces(connection, owner_id, stand_in=erasure.id)
     sessions = await connection.execute(sa.delete(connect_sessions).where(connect_sessions.c.owner_id == owner_id))
+    await erase_of_owner(connection, owner_id)
+    # What its users still hold would make it an owner again.
+    await revoke(connection, owner_id, None, actor=erasure.requested_by, now=now)
     await connection.execute(sa.delete(owners).where(owners.c.owner_id == owner_id))
     await connection.execute(
         sa.update(erasures)

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.audit.entries import Action, AuditEntry, append
 from app.connect_sessions.ledger import count_live_sessions, lock_owner
 from app.connect_sessions.tables import owners
 from app.db.tables import upsert
@@ -85,6 +86,8 @@ async def pin(
         values = {"owner_id": owner_id, "owner_name": name, "pinned_at": now, "pinned_by": actor}
         statement = upsert(connection, owners, values)
         await connection.execute(statement.on_conflict_do_update(index_elements=[owners.c.owner_id], set_=values))
+        details = {"name": name, "previous_name": pinned.previous_name}
+        await append(connection, AuditEntry(Action.OWNER_NAME_PINNED, now, actor, owner_id, details=details))
     return pinned
 
 

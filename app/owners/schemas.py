@@ -1,13 +1,19 @@
 """The JSON of owners: a name to pin, and the receipt of an erasure."""
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
-from app.inputs import Body, ShortText
+from app.identity.user_tokens.tokens import UserToken, UserTokenRequest
+from app.inputs import SHORTEST_LIFE, Body, Metadata, ShortText
+from app.linked_accounts.queries import encode_cursor
 from app.owners.erasure import Erasure
+from app.owners.listing import OwnerSummary
 from app.owners.names import Pin
+from app.owners.user_tokens import Revocation
+from app.settings.user_tokens import LONGEST_USER_TOKEN
 
 
 class OwnerName(Body):
@@ -70,3 +76,91 @@ class ErasureReceipt(BaseModel):
         """Show a receipt."""
         values = {name: getattr(erasure, name) for name in cls.model_fields}
         return cls.model_validate({**values, "state": erasure.state.value})
+
+
+class OwnerOut(BaseModel):
+    """An owner: everybody who has an account or a pinned name."""
+
+    owner_id: str
+    owner_name: str | None = Field(description="The pinned name, or else the one on its accounts.")
+    accounts: int
+    needs_reauth: int = Field(description="How many of them somebody has to sign in for anew.")
+    by_status: dict[str, int] = Field(description="How many accounts have each of StackOne's statuses.")
+    last_change_at: datetime | None = Field(description="When the feed last had a change of this owner's.")
+
+    @classmethod
+    def of(cls, owner: OwnerSummary) -> Self:
+        """Show an owner."""
+        return cls.model_validate({name: getattr(owner, name) for name in cls.model_fields})
+
+
+class OwnerPage(BaseModel):
+    """A page of owners in the order of their ids; `next_cursor` is null on the last one."""
+
+    data: list[OwnerOut]
+    next_cursor: str | None
+
+    @classmethod
+    def of(cls, found: Sequence[OwnerSummary], *, has_more: bool) -> Self:
+        """Show a page."""
+        cursor = encode_cursor(found[-1].owner_id) if has_more else None
+        return cls(data=[OwnerOut.of(owner) for owner in found], next_cursor=cursor)
+
+
+def _not_registered(claims: dict[str, Any]) -> dict[str, Any]:
+    if taken := sorted(_REGISTERED & claims.keys()):
+        message = f"the broker itself says {', '.join(taken)}"
+        raise ValueError(message)
+    return claims
+
+
+# RFC 7519 section 4.1: what is not for policy, but says what kind of token it is and whose.
+_REGISTERED = frozenset({"iss", "sub", "aud", "exp", "nbf", "iat", "jti"})
+
+
+class UserTokenBody(Body):
+    """For which user, whom your backend has signed in, a token is wanted."""
+
+    user: ShortText = Field(description="Your own id or name of the user: `username` on what they link.")
+    owner_name: ShortText | None = Field(
+        default=None, description="The owner's display name; counts only until one is pinned for the owner."
+    )
+    expires_in: int | None = Field(
+        default=None, ge=SHORTEST_LIFE, le=LONGEST_USER_TOKEN, description="Seconds for which it is valid."
+    )
+    claims: Annotated[Metadata, AfterValidator(_not_registered)] = Field(
+        default={}, description="Claims that rules of the policy file may ask for, such as roles."
+    )
+
+    def request(self) -> UserTokenRequest:
+        """Return what is requested."""
+        return UserTokenRequest(self.user, self.owner_name, self.expires_in, self.claims)
+
+
+class UserTokenOut(BaseModel):
+    """A token for the browser, as a Bearer token on browser routes. It is shown here once and kept nowhere."""
+
+    id: str
+    token: str
+    expires_at: datetime
+    expires_in: int = Field(description="Seconds from the answer to `expires_at`: a page's own clock may be wrong.")
+
+    @classmethod
+    def of(cls, made: UserToken) -> Self:
+        """Show a token; this answer is the one place where it is spelled out."""
+        return cls(
+            id=made.id, token=made.token.get_secret_value(), expires_at=made.expires_at, expires_in=made.expires_in
+        )
+
+
+class RevocationOut(BaseModel):
+    """Which user tokens have ended; every replica knows within 5 seconds."""
+
+    owner_id: str
+    user: str | None
+    not_before: datetime = Field(description="Tokens that were made before this have ended.")
+
+    @classmethod
+    def of(cls, revocation: Revocation) -> Self:
+        """Show a revocation."""
+        return cls(owner_id=revocation.owner_id, user=revocation.user, not_before=revocation.not_before)

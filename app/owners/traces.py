@@ -7,6 +7,8 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.audit import entries
+from app.linked_accounts.store import lock_in_order
 from app.linked_accounts.tables import account_events, linked_accounts
 
 _C = linked_accounts.c
@@ -63,6 +65,7 @@ async def begin_anew(connection: AsyncConnection, account_id: str, now: datetime
 
 async def erase_traces(connection: AsyncConnection, owner_id: str, *, stand_in: str) -> Traces:
     """Clear every personal field of an owner's rows; `stand_in` takes the place of its id."""
+    await lock_in_order(connection, _C.owner_id == owner_id)
     accounts = await connection.execute(
         sa.update(linked_accounts)
         .where(_C.owner_id == owner_id)
@@ -70,6 +73,7 @@ async def erase_traces(connection: AsyncConnection, owner_id: str, *, stand_in: 
             owner_id=stand_in,
             owner_name=None,
             username=None,
+            confirmed_by=None,
             label=None,
             status_reasons=None,
             disconnect_requested_by=None,
@@ -85,4 +89,5 @@ async def erase_traces(connection: AsyncConnection, owner_id: str, *, stand_in: 
             actor=sa.case((_E.actor.startswith("user:"), _ERASED_ACTOR), else_=_E.actor),
         )
     )
+    await entries.erase_of_owner(connection, owner_id, stand_in=stand_in)
     return Traces(accounts.rowcount, events.rowcount)

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StringConstraints, ValidationError
 
+from app.errors import SettingsError
 from app.policy.rules import Channel, Policy, Rule
-from app.settings import SettingsError
 from app.stackone.models import Category
 
 _LARGEST_FILE_BYTES = 1024 * 1024

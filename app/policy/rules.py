@@ -4,15 +4,17 @@ The first rule that matches decides, and a rule allows only what it names. Where
 matches may open nothing; where there is none, everything is allowed.
 """
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
 from app.identity.tokens.claims import meets
+from app.inputs import fits_any
 from app.settings import SessionSettings
 from app.stackone.models import Category
+
+_FOR_OTHERS = "it is for other owners"
 
 
 class Channel(Enum):
@@ -37,6 +39,16 @@ class Request:
     # The owner has an account of the provider, or has named one: unless a further one is made, this is a repair.
     has_account: bool = False
     claims: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def told(self) -> dict[str, Any]:
+        """Return what was requested, for the audit trail: without the claims, which are personal."""
+        return {
+            "channel": self.channel.value,
+            "provider": self.provider,
+            "categories": [category.value for category in self.categories] if self.categories else None,
+            "connector_profile_id": self.connector_profile_id,
+            "multiple": self.multiple,
+        }
 
 
 @dataclass(frozen=True)
@@ -84,10 +96,11 @@ class Rule:
 
     def why_not(self, request: Request) -> str | None:
         """Say why the rule does not match, or None if it does."""
+        # Owners first: of a rule that is for others, nothing else matters, nor may everybody know it.
+        if self.owners is not None and not fits_any(self.owners, request.owner_id):
+            return _FOR_OTHERS
         if self.channels is not None and request.channel not in self.channels:
             return "it is for another channel"
-        if self.owners is not None and not _fits(self.owners, request.owner_id):
-            return "it is for other owners"
         if self.claims and not meets(request.claims, self.claims):
             return "the claims differ" if request.claims else "it asks for claims, and there are none"
         return None
@@ -108,6 +121,11 @@ class Considered:
     line: int | None
     matched: bool
     why: str | None
+
+    @property
+    def is_for_others(self) -> bool:
+        """Whether the rule is for other owners."""
+        return self.why == _FOR_OTHERS
 
 
 def default_lifetime(settings: SessionSettings, channel: Channel) -> int:
@@ -149,13 +167,27 @@ def consider(policy: Policy, request: Request) -> Sequence[Considered]:
     return considered
 
 
+def unknown_names(
+    policy: Policy, providers: Collection[str], profiles: Collection[str]
+) -> Iterator[tuple[Rule, str, str]]:
+    """Yield each rule with a provider or connector profile that it names and that there is none of. Pure."""
+    for rule in policy.rules or ():
+        for what, patterns, known in (
+            ("provider", rule.providers, providers),
+            ("connector profile", rule.connector_profiles, profiles),
+        ):
+            for pattern in patterns:
+                if not any(fits_any((pattern,), name) for name in known):
+                    yield rule, what, pattern
+
+
 def _narrowed(rule: Rule, request: Request) -> Grant:
     """Narrow the request to what the rule allows. Raises _Refused with what to say after the rule's name."""
     if rule.deny:
         raise _Refused("denies it")
     if request.channel is Channel.AUTH_LINK and not rule.auth_links:
         raise _Refused("does not allow auth links")
-    if request.connector_profile_id is not None and not _fits(rule.connector_profiles, request.connector_profile_id):
+    if request.connector_profile_id is not None and not fits_any(rule.connector_profiles, request.connector_profile_id):
         raise _Refused("does not allow this connector profile; leave it out to use the default one")
     multiple = request.multiple and rule.multiple
     if multiple and request.provider is None and rule.max_accounts_per_provider is not None:
@@ -170,7 +202,7 @@ def _offered(rule: Rule, request: Request, *, is_repair: bool) -> tuple[Category
     if request.provider is not None:
         # Only StackOne knows the category of a provider. An account that exists was allowed when it was linked
         # through the picker, and repairing it links nothing new.
-        if _fits(rule.providers, request.provider) or (is_repair and rule.categories):
+        if fits_any(rule.providers, request.provider) or (is_repair and rule.categories):
             return request.categories
         remedy = "; leave the provider out to pick from the categories it allows" if rule.categories else ""
         raise _Refused(f"does not allow this provider{remedy}")
@@ -183,15 +215,3 @@ def _offered(rule: Rule, request: Request, *, is_repair: bool) -> tuple[Category
     if not set(request.categories) <= set(rule.categories):
         raise _Refused("does not allow all of these categories")
     return request.categories
-
-
-def _fits(patterns: Sequence[str], value: str) -> bool:
-    """Say whether a value is one of the patterns, in which * stands for any text."""
-    return any(
-        value == pattern or ("*" in pattern and re.fullmatch(_expression(pattern), value, re.DOTALL) is not None)
-        for pattern in patterns
-    )
-
-
-def _expression(pattern: str) -> str:
-    return ".*".join(re.escape(part) for part in pattern.split("*"))

@@ -1,5 +1,6 @@
 """The outbox: filled from the change feed, delivered in order per account; what cannot be delivered is kept as dead."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
@@ -9,9 +10,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.claims import is_claimable
 from app.db.tables import upsert
-from app.linked_accounts.feed import last_position, read_feed
+from app.inputs import fits_any
+from app.linked_accounts.changes import Kind
+from app.linked_accounts.feed import Entry, last_position, read_feed
+from app.linked_accounts.tables import account_events
 from app.push.tables import push_deliveries, push_destinations
+from app.settings import PushDestination
 
+_E = account_events.c
 _D = push_deliveries.c
 _P = push_destinations.c
 
@@ -38,36 +44,118 @@ _IS_PENDING = _D.state == DeliveryState.PENDING.value
 _IS_DEAD = _D.state == DeliveryState.DEAD.value
 
 
-async def fill(connection: AsyncConnection, destination: str, *, now: datetime, limit: int) -> int:
-    """Put the next changes into a destination's outbox; return how many.
+async def fill(
+    connection: AsyncConnection, destination: PushDestination, *, settle: timedelta, now: datetime, limit: int
+) -> int:
+    """Put the next changes that a destination wants into its outbox; return how many changes were looked at.
 
     A new destination begins with what happens from now on; the feed has what happened before.
     """
-    query = sa.select(_P.position).where(_P.name == destination).with_for_update()
+    name = destination.name
+    query = sa.select(_P.position).where(_P.name == name).with_for_update()
     position = (await connection.execute(query)).scalar_one_or_none()
     if position is None:
         newest = await last_position(connection)
-        statement = upsert(connection, push_destinations, {"name": destination, "position": newest})
+        statement = upsert(connection, push_destinations, {"name": name, "position": newest})
         await connection.execute(statement.on_conflict_do_nothing(index_elements=[_P.name]))
         return 0
-    entries = await read_feed(connection, after=position, limit=limit)
+    entries = whole(await read_feed(connection, after=position, limit=limit), limit)
     if not entries:
         return 0
+    messages = [entry for entry in one_for_each(entries) if wants(destination, entry)]
     rows = [
         {
-            "destination": destination,
-            "position": entry.position,
-            "account_id": entry.account_id,
+            "destination": name,
+            "position": message.position,
+            "account_id": message.account_id,
             "state": DeliveryState.PENDING.value,
-            "due_at": now,
+            "due_at": max(now, message.at + settle) if message.kind == Kind.NEEDS_REAUTH.value else now,
         }
-        for entry in entries
+        for message in without_flaps(messages, await _settling(connection, name, now), settle)
     ]
-    await connection.execute(sa.insert(push_deliveries), rows)
-    await connection.execute(
-        sa.update(push_destinations).where(_P.name == destination).values(position=entries[-1].position)
-    )
+    if rows:
+        await connection.execute(sa.insert(push_deliveries), rows)
+    await connection.execute(sa.update(push_destinations).where(_P.name == name).values(position=entries[-1].position))
+    flapped = {entry.account_id for entry in messages if entry.kind == Kind.RECOVERED.value}
+    await _drop_settling(connection, name, flapped, now)
     return len(entries)
+
+
+def whole(entries: Sequence[Entry], limit: int) -> Sequence[Entry]:
+    """Leave a last entry for the next batch where what belongs to it may come behind it. Pure."""
+    is_cut = len(entries) == limit > 1 and entries[-1].kind == Kind.UPDATED.value
+    return entries[:-1] if is_cut else entries
+
+
+def one_for_each(entries: Sequence[Entry]) -> list[Entry]:
+    """Return what is told of changes: one message for one change. Pure.
+
+    An account that breaks or recovers has changed its status, too; that is not told apart.
+    """
+    told: list[Entry] = []
+    for number, entry in enumerate(entries):
+        following = entries[number + 1] if number + 1 < len(entries) else None
+        if following is None or not belongs_to(entry, following):
+            told.append(entry)
+    return told
+
+
+def belongs_to(change: Entry, following: Entry) -> bool:
+    """Tell whether an entry is the part of the one behind it that says which fields changed. Pure."""
+    return (
+        change.kind == Kind.UPDATED.value
+        and following.kind in {Kind.NEEDS_REAUTH.value, Kind.RECOVERED.value}
+        and (change.account_id, change.at, change.position + 1)
+        == (following.account_id, following.at, following.position)
+    )
+
+
+def wants(destination: PushDestination, entry: Entry) -> bool:
+    """Tell whether a destination is to be told of a change. Pure."""
+    if destination.events and not fits_any(destination.events, entry.kind):
+        return False
+    return not destination.owners or (entry.owner_id is not None and fits_any(destination.owners, entry.owner_id))
+
+
+def without_flaps(messages: Sequence[Entry], settling: Collection[str], settle: timedelta) -> list[Entry]:
+    """Leave out accounts that broke and worked again within `settle`, however late that is looked at. Pure.
+
+    `settling` are the accounts whose breaking waits in the outbox.
+    """
+    broken: dict[str, Entry | None] = dict.fromkeys(settling)
+    left_out: set[int] = set()
+    for message in messages:
+        if message.kind == Kind.NEEDS_REAUTH.value:
+            broken[message.account_id] = message
+        elif message.kind == Kind.RECOVERED.value and message.account_id in broken:
+            breaking = broken.pop(message.account_id)
+            if breaking is None or message.at - breaking.at < settle:
+                left_out |= {message.position, *((breaking.position,) if breaking is not None else ())}
+    return [message for message in messages if message.position not in left_out]
+
+
+def _is_settling(destination: str, now: datetime) -> sa.ColumnElement[bool]:
+    breaking = sa.exists().where(_E.position == _D.position, _E.kind == Kind.NEEDS_REAUTH.value)
+    return sa.and_(
+        _D.destination == destination,
+        _IS_PENDING,
+        _D.attempts == 0,
+        _D.due_at > now,
+        _D.claimed_until.is_(None),
+        breaking,
+    )
+
+
+async def _settling(connection: AsyncConnection, destination: str, now: datetime) -> set[str]:
+    """Return the accounts that are broken and of which nobody has been told yet."""
+    query = sa.select(_D.account_id).where(_is_settling(destination, now)).distinct()
+    return set((await connection.execute(query)).scalars())
+
+
+async def _drop_settling(connection: AsyncConnection, destination: str, recovered: set[str], now: datetime) -> None:
+    if recovered:
+        is_theirs = sa.and_(_is_settling(destination, now), _D.account_id.in_(recovered))
+        await connection.execute(sa.delete(push_deliveries).where(is_theirs))
 
 
 async def claim(
@@ -125,6 +213,62 @@ async def record_failure(
     await connection.execute(sa.update(push_deliveries).where(*_is(delivery)).values(**values))
 
 
+@dataclass(frozen=True)
+class Undelivered:
+    """A delivery that waits or was given up, with how its last try ended."""
+
+    position: int
+    account_id: str
+    state: DeliveryState
+    kind: str | None
+    attempts: int
+    failure: str | None
+    due_at: datetime
+
+
+async def list_undelivered(
+    connection: AsyncConnection, destination: str, *, state: DeliveryState | None, after: int, limit: int
+) -> list[Undelivered]:
+    """Return deliveries of a destination behind a position, in the order of the feed."""
+    query = (
+        sa.select(_D.position, _D.account_id, _D.state, _E.kind, _D.attempts, _D.failure, _D.due_at)
+        .select_from(push_deliveries.outerjoin(account_events, _E.position == _D.position))
+        .where(_D.destination == destination, _D.position > after)
+    )
+    if state is not None:
+        query = query.where(_D.state == state.value)
+    rows = await connection.execute(query.order_by(_D.position).limit(limit))
+    return [Undelivered(row[0], row[1], DeliveryState(row[2]), *row[3:]) for row in rows]
+
+
+async def is_known(connection: AsyncConnection, destination: str) -> bool:
+    """Tell whether there is such a destination, or was one."""
+    return await connection.scalar(sa.select(_P.name).where(_P.name == destination)) is not None
+
+
+async def replay_one(connection: AsyncConnection, destination: str, position: int, *, now: datetime) -> bool:
+    """Make one delivery due at once, dead or not, and even if it was accepted; False if there is no such change."""
+    values = {
+        "state": DeliveryState.PENDING.value,
+        "attempts": 0,
+        "due_at": now,
+        "failure": None,
+        "claimed_until": None,
+    }
+    known = await connection.execute(
+        sa.update(push_deliveries).where(_D.destination == destination, _D.position == position).values(**values)
+    )
+    if known.rowcount:
+        return True
+    account_id = await connection.scalar(sa.select(_E.account_id).where(_E.position == position))
+    filled = await connection.scalar(sa.select(_P.position).where(_P.name == destination))
+    if account_id is None or filled is None or filled < position:
+        return False
+    row = {"destination": destination, "position": position, "account_id": account_id, **values}
+    await connection.execute(sa.insert(push_deliveries).values(row))
+    return True
+
+
 async def replay_dead(connection: AsyncConnection, destination: str, *, now: datetime) -> int:
     """Make a destination's dead deliveries pending again; return how many."""
     result = await connection.execute(
@@ -145,6 +289,17 @@ async def replay_after(connection: AsyncConnection, destination: str, position: 
         sa.update(push_destinations).where(_P.name == destination, _P.position >= position).values(position=position)
     )
     return result.rowcount == 1
+
+
+async def told_up_to(connection: AsyncConnection, destinations: Collection[str]) -> int | None:
+    """Return the position up to which nobody has to be told of a change any more; None where nobody is told."""
+    if not destinations:
+        return None
+    rows = await connection.execute(sa.select(_P.name, _P.position))
+    filled: dict[str, int] = {row.name: row.position for row in rows}
+    pending: int | None = await connection.scalar(sa.select(sa.func.min(_D.position)))
+    up_to = min(filled.get(name, 0) for name in destinations)
+    return up_to if pending is None else min(up_to, pending - 1)
 
 
 @dataclass(frozen=True)

@@ -6,45 +6,53 @@ from app.settings.identity import (
     IdentitySettings,
     IssuerSettings,
     MachineIssuerSettings,
+    OwnerIdForm,
     ServiceKeySettings,
 )
+from app.settings.invitations import InvitationSettings
 from app.settings.limits import LimitSettings
 from app.settings.load import (
     Settings,
-    SettingsError,
     load_database_settings,
     load_settings,
     reload_database_settings,
 )
 from app.settings.push import PushDestination, PushSettings
-from app.settings.section import Environment, Section
-from app.settings.serving import HttpSettings, LogSettings, MetricsSettings
+from app.settings.section import Environment, Section, browser_origin
+from app.settings.serving import AuditSettings, HttpSettings, LogSettings, MetricsSettings
 from app.settings.sources import PREFIX
 from app.settings.stackone import SessionSettings, StackOneSettings, SyncSettings
 from app.settings.tls import TlsSettings
+from app.settings.traces import TracesSettings
+from app.settings.user_tokens import UserTokenSettings
 
 __all__ = [
     "PREFIX",
+    "AuditSettings",
     "CookieSettings",
     "DatabaseSettings",
     "Environment",
     "HttpSettings",
     "IdentitySettings",
+    "InvitationSettings",
     "IssuerSettings",
     "LimitSettings",
     "LogSettings",
     "MachineIssuerSettings",
     "MetricsSettings",
+    "OwnerIdForm",
     "PushDestination",
     "PushSettings",
     "Section",
     "ServiceKeySettings",
     "SessionSettings",
     "Settings",
-    "SettingsError",
     "StackOneSettings",
     "SyncSettings",
     "TlsSettings",
+    "TracesSettings",
+    "UserTokenSettings",
+    "browser_origin",
     "load_database_settings",
     "load_settings",
     "reload_database_settings",

@@ -1,8 +1,10 @@
 """Which tokens and keys are trusted."""
 
+import re
 from collections.abc import Iterator
+from enum import Enum
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 
@@ -13,7 +15,20 @@ EC_ALGORITHMS = frozenset({"ES256", "ES384", "ES512"})
 EDWARDS_ALGORITHMS = frozenset({"EdDSA", "Ed25519"})
 SECRET_ALGORITHMS = frozenset({"HS256", "HS384", "HS512"})
 ALGORITHM_FAMILIES = (RSA_ALGORITHMS, EC_ALGORITHMS, EDWARDS_ALGORITHMS, SECRET_ALGORITHMS)
+PLACEHOLDER = re.compile(r"\{([A-Za-z0-9_]{1,64})\}")
 _MINIMUM_HS256_SECRET_BYTES = 32  # RFC 7518 section 3.2
+
+
+ClaimPath = str | tuple[str, ...]
+
+
+class OwnerIdForm(Enum):
+    """What the owner's claim holds."""
+
+    TEXT = "text"
+    INTEGER = "integer"
+    LIST = "list"
+    MAP = "map"
 
 
 class ClaimPaths(Section):
@@ -23,18 +38,69 @@ class ClaimPaths(Section):
     as Auth0's "https://example.com/org", is tried whole first, and a list of names spells a path without ambiguity.
     """
 
-    owner_id: str | tuple[str, ...] = Field(description="Claim with the owner id (the customer's organization).")
-    owner_name: str | tuple[str, ...] | None = Field(
-        default=None, description="Claim with the owner's display name; the owner id serves where it is absent."
+    owner_id: ClaimPath = Field(description="Claim with the owner id (the customer's organization).")
+    owner_id_form: OwnerIdForm = Field(
+        default=OwnerIdForm.TEXT,
+        description="text; integer (42 becomes the owner 42, and the text 42 is refused); list (of texts); or map (an"
+        " object whose names are the ids).",
     )
-    username: str | tuple[str, ...] | None = Field(default="sub", description="Claim with the person who links.")
+    owner_id_member: str | None = Field(
+        default=None,
+        min_length=1,
+        description="In a map whose names are not the ids: the member of each entry that holds the id, such as id.",
+    )
+    owner_id_chosen_by: ClaimPath | None = Field(
+        default=None,
+        description="Claim that says which entry of a list or map counts; without it there must be exactly one.",
+    )
+    owner_name: ClaimPath | None = Field(
+        default=None,
+        description="Claim with the owner's display name; the owner id serves where it is absent. A * in the path"
+        " stands for the entry of the map that counts.",
+    )
+    username: ClaimPath | None = Field(default="sub", description="Claim with the person who links.")
+
+    @model_validator(mode="after")
+    def _of_one_form(self) -> Self:
+        if self.owner_id_member is not None and self.owner_id_form is not OwnerIdForm.MAP:
+            message = "owner_id_member goes with owner_id_form map"
+            raise ValueError(message)
+        if self.owner_id_chosen_by is not None and self.owner_id_form not in {OwnerIdForm.LIST, OwnerIdForm.MAP}:
+            message = "owner_id_chosen_by goes with owner_id_form list or map"
+            raise ValueError(message)
+        return self
 
 
 class IssuerSettings(Section):
     """One trusted issuer of JWTs, with one family of algorithms."""
 
-    issuer: str = Field(min_length=1, max_length=2048, description="Exact value of the `iss` claim.")
+    issuer: str = Field(
+        min_length=1,
+        max_length=2048,
+        description="Exact value of the `iss` claim. One {claim} in it, such as {tid}, stands for the text of that"
+        " claim; `tenants` then says which texts are accepted.",
+    )
+    tenants: tuple[str, ...] | Literal["any"] | None = Field(
+        default=None, description="For an issuer with a {claim} in it: its accepted values, or any."
+    )
     audiences: tuple[str, ...] = Field(min_length=1, description="Accepted values of the `aud` claim.")
+    audience_claim: str = Field(
+        default="aud",
+        min_length=1,
+        description="Claim that holds the audience where a login issues access tokens without `aud`: client_id"
+        " (Cognito), azp (Clerk, Kinde). It is mandatory, and compared exactly.",
+    )
+    owners: tuple[str, ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="Owners that this issuer may vouch for, * standing for any text; by default every one.",
+    )
+    header: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z][A-Za-z0-9-]{2,63}$",
+        description="Header in which a proxy of BROKER_HTTP__TRUSTED_PROXIES passes this issuer's tokens, such as"
+        " x-goog-iap-jwt-assertion; they are accepted there only, and with the header against CSRF that cookies need.",
+    )
     algorithms: tuple[str, ...] = Field(
         default=("RS256",), min_length=1, description="Accepted `alg` values, one family."
     )
@@ -48,6 +114,11 @@ class IssuerSettings(Section):
     )
     token_types: tuple[str, ...] = Field(
         default=(), description="Required `typ` header, such as at+jwt; empty accepts any."
+    )
+    access_token_claim: ClaimPath | None = Field(
+        default=None,
+        description="Claim that this issuer's access tokens have and its ID tokens lack, such as scp: it must be there,"
+        " and a nonce then makes no ID token (authentik, Azure AD B2C).",
     )
     leeway_seconds: float = Field(
         default=30, ge=0, le=60, description="Clock difference to the issuer that is tolerated."
@@ -71,6 +142,25 @@ class IssuerSettings(Section):
             message = "give one of jwks_uri, jwks_file and secret, or none of them for OIDC discovery"
             raise ValueError(message)
         return self
+
+    @model_validator(mode="after")
+    def _template(self) -> Self:
+        placeholders = PLACEHOLDER.findall(self.issuer)
+        if set(self.issuer) & set("{}") and (len(placeholders) != 1 or self.issuer.count("{") != 1):
+            message = "an issuer may hold one {claim}, and no other braces"
+            raise ValueError(message)
+        if bool(placeholders) != (self.tenants is not None) or self.tenants == ():
+            message = "an issuer with a {claim} needs tenants, a list of the accepted values or any; others need none"
+            raise ValueError(message)
+        if placeholders and not (self.jwks_uri or self.jwks_file or self.shared_secrets):
+            message = "an issuer with a {claim} needs a jwks_uri: the keys of all tenants cannot be discovered"
+            raise ValueError(message)
+        return self
+
+    @property
+    def family(self) -> frozenset[str]:
+        """The family that its algorithms are of."""
+        return next(family for family in ALGORITHM_FAMILIES if family & set(self.algorithms))
 
     @property
     def shared_secrets(self) -> tuple[SecretStr, ...]:
@@ -140,16 +230,27 @@ class IdentitySettings(Section):
     )
     timeout_seconds: float = Field(default=5, gt=0, le=30, description="Deadline of a key fetch.")
 
+    @property
+    def csrf_header(self) -> str | None:
+        """The header that requests carry whose credential is a cookie, ours or a proxy's; None where there are none."""
+        if self.cookie is not None:
+            return self.cookie.csrf_header
+        return CookieSettings().csrf_header if any(issuer.header for issuer in self.issuers) else None
+
     @model_validator(mode="after")
     def _each_issuer_once(self) -> Self:
         for listed in (self.issuers, self.machine_issuers):
-            names = [issuer.issuer for issuer in listed]
+            # A login that moves from one family of algorithms to another signs with both for a while.
+            names = [(issuer.issuer, issuer.family) for issuer in listed]
             if len(set(names)) != len(names):
-                message = "each issuer may be listed once in each list"
+                message = "each issuer may be listed once in each list, or once for each family of algorithms"
                 raise ValueError(message)
         for machine in self.machine_issuers:
             for user in self.issuers:
                 shared = machine.issuer == user.issuer and set(machine.audiences) & set(user.audiences)
+                if machine.header is not None:
+                    message = "a header is for users' issuers; machines send their tokens as a Bearer"
+                    raise ValueError(message)
                 if shared and not machine.required_claims:
                     message = (
                         "an issuer of both users' and machines' tokens needs its own audience for machines, or"

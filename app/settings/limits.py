@@ -1,13 +1,14 @@
 """Rate limits."""
 
 import re
+from collections.abc import Iterator
 from importlib.util import find_spec
 from urllib.parse import urlsplit
 
 from limits import parse_many
 from pydantic import Field, SecretStr, field_validator
 
-from app.settings.section import Section
+from app.settings.section import Environment, Section, is_loopback
 
 
 class LimitSettings(Section):
@@ -20,6 +21,9 @@ class LimitSettings(Section):
     storage_timeout_seconds: float = Field(
         default=0.5, gt=0, le=10, description="Longest wait for Redis before the process counts by itself."
     )
+    storage_without_tls: bool = Field(
+        default=False, description="Redis on another machine may be spoken to without TLS, password included."
+    )
     mint_per_user: str = Field(default="60/minute", description="Sessions one user may open.")
     mint_per_owner: str = Field(
         default="300/minute", description="Sessions that may be opened for one owner, through all channels."
@@ -29,11 +33,20 @@ class LimitSettings(Section):
         default="3000/minute", description="Requests all users of one owner may make to browser routes."
     )
     requests_per_service: str = Field(default="3000/minute", description="Requests one service credential may make.")
+    user_tokens_per_service: str = Field(
+        default="600/minute", description="User tokens that one service credential may have made."
+    )
     unauthenticated_per_address: str = Field(
         default="300/minute", description="Refused credentials from one address before 429."
     )
     live_sessions_per_owner: int = Field(
-        default=200, ge=1, description="Sessions of one owner that may be open at once."
+        default=200, ge=1, description="Sessions of one owner that may be open at once, auth links not counted."
+    )
+    live_auth_links_per_owner: int = Field(
+        default=200, ge=1, description="Auth links of one owner that may be open at once."
+    )
+    live_invitations_per_owner: int = Field(
+        default=1000, ge=1, description="Invitations of one owner that may be open at once."
     )
 
     @field_validator(
@@ -42,6 +55,7 @@ class LimitSettings(Section):
         "requests_per_user",
         "requests_per_owner",
         "requests_per_service",
+        "user_tokens_per_service",
         "unauthenticated_per_address",
     )
     @classmethod
@@ -54,6 +68,19 @@ class LimitSettings(Section):
         if len(items) != 1 or items[0].amount < 1 or items[0].get_expiry() < 1:
             raise ValueError(message)
         return rate
+
+    def unsafe(self, environment: Environment) -> Iterator[tuple[str, str]]:
+        """A password in the clear is said on purpose, or a mistake."""
+        url = urlsplit(self.storage_url.get_secret_value())
+        is_remote = url.scheme == "redis" and not is_loopback(url.hostname or "")
+        if environment is Environment.PRODUCTION and is_remote and not self.storage_without_tls:
+            yield (
+                "STORAGE_URL",
+                (
+                    "Redis on another machine without TLS: write rediss://, or say so on purpose with"
+                    " BROKER_LIMITS__STORAGE_WITHOUT_TLS=true"
+                ),
+            )
 
     @field_validator("storage_url")
     @classmethod

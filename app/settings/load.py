@@ -5,7 +5,6 @@ unsafe in this environment, so that an operator fixes one list instead of restar
 """
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,25 +12,21 @@ from pydantic import Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.errors import SettingsError
 from app.settings.database import DatabaseSettings
 from app.settings.database_tls import authorities_mistake
 from app.settings.identity import IdentitySettings, ServiceKeySettings
+from app.settings.invitations import InvitationSettings
 from app.settings.limits import LimitSettings
 from app.settings.push import PushSettings
+from app.settings.repair import RepairSettings
 from app.settings.section import Environment, Section
-from app.settings.serving import HttpSettings, LogSettings, MetricsSettings
+from app.settings.serving import AuditSettings, HttpSettings, LogSettings, MetricsSettings
 from app.settings.sources import NULL, PREFIX, SECRETS_DIR, parsed, read_variables
 from app.settings.stackone import SessionSettings, StackOneSettings, SyncSettings
 from app.settings.tls import TlsSettings
-
-
-class SettingsError(Exception):
-    """The settings cannot be used; `mistakes` has a line for each reason."""
-
-    def __init__(self, mistakes: Sequence[str]) -> None:
-        """Keep all mistakes; their text never holds a value."""
-        super().__init__("\n".join(mistakes))
-        self.mistakes = tuple(mistakes)
+from app.settings.traces import TracesSettings
+from app.settings.user_tokens import UserTokenSettings
 
 
 class Settings(BaseSettings):
@@ -53,14 +48,19 @@ class Settings(BaseSettings):
     http: HttpSettings = Field(default=HttpSettings())
     metrics: MetricsSettings = Field(default=MetricsSettings())
     logs: LogSettings = Field(default=LogSettings())
+    audit: AuditSettings = Field(default=AuditSettings())
+    traces: TracesSettings = Field(default=TracesSettings())
     stackone: StackOneSettings
     database: DatabaseSettings
     tls: TlsSettings = Field(default=TlsSettings())
     identity: IdentitySettings
     service_keys: ServiceKeySettings
+    user_tokens: UserTokenSettings = Field(default=UserTokenSettings())
     sessions: SessionSettings = Field(default=SessionSettings())
     sync: SyncSettings = Field(default=SyncSettings())
     push: PushSettings = Field(default=PushSettings())
+    repair: RepairSettings = Field(default=RepairSettings())
+    invitations: InvitationSettings = Field(default=InvitationSettings())
     limits: LimitSettings = Field(default=LimitSettings())
     policy_file: Path | None = Field(
         default=None, description="TOML file that says who may open what; without it every owner may open everything."

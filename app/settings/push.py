@@ -19,19 +19,47 @@ class PushDestination(Section):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="Its name, for commands and metrics.")
     url: UrlText = Field(description="Where changes are posted; https, and at a public address.")
-    secret: SecretStr = Field(description="Signing secret (Standard Webhooks): whsec_ and base64.")
+    secret: SecretStr | None = Field(default=None, description="Signing secret (Standard Webhooks): whsec_ and base64.")
+    secrets: tuple[SecretStr, ...] = Field(
+        default=(),
+        max_length=5,
+        description="Further signing secrets: every delivery is signed with each, so that one can be rotated without a"
+        " gap.",
+    )
+    events: tuple[str, ...] = Field(
+        default=(),
+        max_length=20,
+        description="Only changes of these kinds, such as account.needs_reauth, * standing for any text; all by"
+        " default.",
+    )
+    owners: tuple[str, ...] = Field(
+        default=(), max_length=200, description="Only these owners' changes, * standing for any text; all by default."
+    )
+
+    @model_validator(mode="after")
+    def _has_secret(self) -> Self:
+        if not self.signing_secrets:
+            message = "a destination needs a secret"
+            raise ValueError(message)
+        return self
+
+    @property
+    def signing_secrets(self) -> tuple[SecretStr, ...]:
+        """Every secret that a delivery is signed with."""
+        return (*((self.secret,) if self.secret else ()), *self.secrets)
 
     def mistakes(self, environment: Environment, inside: Places) -> Iterator[str]:
         """Yield what this environment must not accept of this destination; `inside` is the operator's own network."""
         if reason := self._url_mistake(environment, inside):
             yield f"url {reason}"
-        encoded = self.secret.get_secret_value()
-        try:
-            key = base64.b64decode(encoded.removeprefix("whsec_"), validate=True)
-        except ValueError:
-            key = b""
-        if not encoded.startswith("whsec_") or len(key) < _MINIMUM_PUSH_SECRET_BYTES:
-            yield f"secret must be whsec_ and base64 of at least {_MINIMUM_PUSH_SECRET_BYTES} random bytes"
+        for secret in self.signing_secrets:
+            encoded = secret.get_secret_value()
+            try:
+                key = base64.b64decode(encoded.removeprefix("whsec_"), validate=True)
+            except ValueError:
+                key = b""
+            if not encoded.startswith("whsec_") or len(key) < _MINIMUM_PUSH_SECRET_BYTES:
+                yield f"secret must be whsec_ and base64 of at least {_MINIMUM_PUSH_SECRET_BYTES} random bytes"
 
     def _url_mistake(self, environment: Environment, inside: Places) -> str | None:
         https_spelled = "https:" + self.url.partition(":")[2] if self.url.startswith("http://") else self.url
@@ -63,6 +91,13 @@ class PushSettings(Section):
             "Networks, addresses or hosts of your own that may be posted to though they are not public, plain http"
             " included; .example.com names every host below it."
         ),
+    )
+    settle_seconds: float = Field(
+        default=60,
+        ge=0,
+        le=86_400,
+        description="How long an account must need somebody to sign in before services are told: one that works again"
+        " by then was never broken to them.",
     )
     timeout_seconds: float = Field(default=10, gt=0, le=60, description="Longest wait for a destination's answer.")
     max_attempts: int = Field(default=12, ge=1, le=50, description="Attempts of one delivery before it is dead.")

@@ -90,9 +90,20 @@ class MetricsSettings(Section):
     )
 
 
+class AuditSettings(Section):
+    """The audit trail: what somebody did, or was refused, of which no other row tells."""
+
+    retention_days: int = Field(
+        default=400, ge=1, le=36_500, description="How long refusals, user tokens and pins stay in the audit trail."
+    )
+
+
 class LogSettings(Section):
-    """What is logged: JSON lines on standard output."""
+    """What is logged: lines on standard output."""
 
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="Least severe level logged."
+    )
+    format: Literal["json", "console"] = Field(
+        default="json", description="json for machines, console for people (`broker serve --log-format console`)."
     )

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from typing import Literal
 
 from pydantic import Field, SecretStr
 
@@ -16,6 +17,10 @@ class StackOneSettings(Section):
 
     api_key: SecretStr = Field(description="StackOne API key with Platform API read and write, and nothing else.")
     base_url: UrlText = Field(default="https://api.stackone.com", description="StackOne's API.")
+    accounts_path: Literal["/accounts", "/v2/accounts"] = Field(
+        default="/accounts",
+        description="Experimental: where accounts are read. StackOne documents deleting under /accounts only.",
+    )
     webhook_secrets: tuple[SecretStr, ...] = Field(
         min_length=1, max_length=8, description="Signing secrets of the webhook; several while one is being rotated."
     )
@@ -27,7 +32,13 @@ class StackOneSettings(Section):
     timeout_seconds: float = Field(default=10, gt=0, le=60, description="Deadline of one call, connection included.")
     total_timeout_seconds: float = Field(default=20, gt=0, le=120, description="Deadline of a call with its retries.")
     max_attempts: int = Field(default=3, ge=1, le=6, description="Tries of one call that may be repeated.")
-    max_connections: int = Field(default=50, ge=1, le=1000, description="Connections to StackOne at once.")
+    max_connections: int = Field(
+        default=1000,
+        ge=1,
+        le=1000,
+        description="Connections to StackOne at once. They are opened as they are needed; once all are in use, owners"
+        " take turns.",
+    )
     max_answer_bytes: int = Field(
         default=8 * 1024 * 1024, ge=64 * 1024, description="Largest answer that is read; a listing page must fit."
     )
@@ -79,6 +90,12 @@ class SyncSettings(Section):
     )
     backoff_seconds: float = Field(default=2, gt=0, le=60, description="First wait after a failed read; doubles.")
     max_backoff_seconds: float = Field(default=900, ge=1, le=86_400, description="Longest wait between failed reads.")
+    change_retention_days: int = Field(
+        default=0,
+        ge=0,
+        le=36_500,
+        description="How long changes stay in the feed; 0 keeps them. A reader that is further behind gets 410.",
+    )
     hint_retention_days: int = Field(
         default=30, ge=1, le=3650, description="How long received events are kept; changes are kept for good."
     )

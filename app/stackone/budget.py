@@ -68,6 +68,20 @@ class Budget:
         self._taken: deque[float] = deque()
         self._by_owner: dict[str, deque[float]] = {}
         self._background_from = 0.0
+        self._naps = 0
+        self._longest_left = 0.0
+        metrics.budget_limit.set(requests_per_minute)
+        metrics.budget_used.set_function(self._used)
+        metrics.budget_waiting.set_function(lambda: float(self._naps))
+
+    @property
+    def waits(self) -> float:
+        """For how many seconds a call of a job has still to wait for room; 0 where none does."""
+        return self._longest_left if self._naps else 0.0
+
+    def _used(self) -> float:
+        now = self._clock.monotonic()
+        return float(sum(taken > now - _WINDOW_SECONDS for taken in tuple(self._taken)))
 
     async def take(self, priority: Priority, owner_id: str | None = None) -> None:
         """Count one call. Raises BudgetSpent if there is no room for it.
@@ -88,7 +102,12 @@ class Budget:
         """Sleep towards the moment when there is room again; return how long was waited in all."""
         # In naps: room may come back sooner, when another use's calls leave the window.
         nap = min(max(spent.retry_after, 0.01), _LONGEST_NAP_SECONDS)
-        await self._sleep(nap)
+        self._naps += 1
+        self._longest_left = spent.retry_after
+        try:
+            await self._sleep(nap)
+        finally:
+            self._naps -= 1
         return waited + nap
 
     def hold_background(self, seconds: float) -> None:

@@ -9,11 +9,12 @@ import asyncio
 import base64
 import json
 import random
+import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
-from http.cookiejar import CookieJar, DefaultCookiePolicy
+from functools import lru_cache, partial
 from typing import Any, Final
 
 import httpx2
@@ -27,14 +28,16 @@ from app.stackone.breaker import Breaker, BreakerOpen, BreakerState
 from app.stackone.budget import Budget, BudgetSpent, Priority
 from app.stackone.models import AccountGone
 from app.stackone.refusals import read_refusal
+from app.stackone.turns import Turns
 
 logger = structlog.get_logger(__name__)
 
-# What may stand in for the network: tests hand their own in.
+# What carries a request and brings the answer; tests hand their own in.
 Transport = httpx2.AsyncBaseTransport
 
 # An old StackOne guide says that requests without a user agent may be refused by its edge.
-_USER_AGENT: Final = "connect-broker"
+_USER_AGENT: Final = b"connect-broker"
+_MOST_ADDRESSES: Final = 256
 _NOT_FOUND: Final = 404
 _TOO_MANY: Final = 429
 _RETRY_STATUSES: Final = frozenset({408, 429, 500, 502, 503, 504})
@@ -48,6 +51,21 @@ _UNREADABLE: Final = "StackOne's answer is not readable JSON"
 _UNREACHABLE: Final = "no connection to StackOne can be made"
 _TIMED_OUT: Final = "StackOne did not answer in time"
 _CUT: Final = "StackOne's answer was cut off or garbled"
+_TOO_LARGE: Final = "StackOne's answer is larger than the broker reads"
+_ITS_FAULT: Final = "nothing here, if it passes; else see StackOne's status page, and ask its support"
+# By the cause that the metric counts.
+_REMEDIES: Final[Mapping[str, str]] = {
+    "budget_spent": "raise BROKER_STACKONE__REQUESTS_PER_MINUTE if StackOne allows your key more; else wait",
+    "breaker_open": "see why the calls before it failed (stackone_unavailable); it tries again by itself",
+    "status_429": "something else calls StackOne with the same key: give the broker one of its own",
+    "unreachable": "check BROKER_STACKONE__BASE_URL, this machine's network and DNS, and StackOne's status page",
+    "tls": "name StackOne's authority, or that of the proxy between, in BROKER_TLS__CA_FILE",
+    "timeout": "see StackOne's status page and the network between; else raise BROKER_STACKONE__TIMEOUT_SECONDS",
+    "foreign_404": "correct BROKER_STACKONE__BASE_URL, or the gateway between",
+}
+_PATH_WORDS: Final = frozenset({"", "accounts", "v2", "connect_sessions", "authenticate", "auth_configs"})
+_PACKED: Final = frozenset({"gzip", "x-gzip", "deflate"})
+_GZIP_OR_ZLIB: Final = zlib.MAX_WBITS | 32
 _FIRST_WAIT: Final = 0.2
 _LONGEST_WAIT: Final = 3.0
 _NEVER_SENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
@@ -95,6 +113,10 @@ class Call:
     """Made at most once, in a place that `reserve` has taken: for what is decided by a read right before it."""
 
 
+# Their 404 can mean that there is no such account.
+_ABOUT_ONE_ACCOUNT = frozenset({"get_account", "delete_account"})
+
+
 class Calls:
     """Makes calls with the API key, one after another or at once; all share the budget, the breaker and the pool."""
 
@@ -105,39 +127,48 @@ class Calls:
         clock: Clock,
         metrics: Metrics,
         budget: Budget | None = None,
-        transport: Transport | None = None,
+        transport: Transport,
         jitter: random.Random | None = None,
     ) -> None:
-        """Open nothing yet; `transport` replaces the network, and without a `budget` it has one of its own."""
+        """Open nothing yet, and own `transport` from now on; without a `budget` it has one of its own."""
         self._jitter = jitter or random.Random()  # noqa: S311  spreads retries, and is no secret
         self._settings = settings
         self._clock = clock
         self._metrics = metrics
         self.clock_skew: timedelta | None = None
         """How far StackOne's clock was ahead of ours at its last answer."""
+        self._date: str | None = None
         self._budget = budget or Budget(settings.requests_per_minute, clock=clock, metrics=metrics)
         # Basic auth with an empty password: the colon is part of it, and leaving it out is a common 401.
         credential = base64.b64encode(f"{settings.api_key.get_secret_value()}:".encode()).decode()
-        self._http = httpx2.AsyncClient(
-            base_url=settings.base_url,
-            headers={"authorization": f"Basic {credential}", "accept": "application/json", "user-agent": _USER_AGENT},
-            timeout=settings.timeout_seconds,
-            limits=httpx2.Limits(
-                max_connections=settings.max_connections, max_keepalive_connections=settings.max_connections
-            ),
-            follow_redirects=False,
-            trust_env=False,
-            # One client serves every caller: a cookie kept from one answer would be sent in another's name.
-            cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
-            transport=transport,
-        )
+        # The transport itself, without a client around it, whose cookies, redirects and hooks nobody wants.
+        self._transport = transport
+        self._base_url = settings.base_url.rstrip("/")
+        self._headers = [
+            (b"host", httpx2.URL(self._base_url).netloc),
+            (b"authorization", f"Basic {credential}".encode()),
+            (b"accept", b"application/json"),
+            (b"accept-encoding", b"gzip"),
+            (b"user-agent", _USER_AGENT),
+        ]
+        self._extensions = {"timeout": dict.fromkeys(("connect", "read", "write", "pool"), settings.timeout_seconds)}
+        # Parsing an address costs as much as half of what carries it there.
+        self._address = lru_cache(maxsize=_MOST_ADDRESSES)(self._parsed)
+        self._turns = Turns(settings.max_connections)
         self._breaker = Breaker(
             settings.breaker_failures, settings.breaker_seconds, clock=clock, on_change=self._note_breaker
         )
+        for state in BreakerState:
+            metrics.breaker_state.labels(state.name.lower()).set_function(partial(self._is_in, state))
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._http.aclose()
+        await self._transport.aclose()
+
+    @property
+    def waits_for_budget(self) -> float:
+        """For how many seconds a call of a job has still to wait for room in the budget; 0 where none does."""
+        return self._budget.waits
 
     async def make(self, call: Call) -> Any:
         """Make one call and return its JSON, once the budget has room: who waits for it is told at once if it has not.
@@ -213,6 +244,9 @@ class Calls:
         self._breaker.succeeded()
         return answer
 
+    def _is_in(self, state: BreakerState) -> float:
+        return float(self._breaker.state is state)
+
     def _note_breaker(self, state: BreakerState) -> None:
         """Say when the breaker opens and closes: while it is open, nobody's call leaves."""
         name = state.name.lower()
@@ -223,7 +257,8 @@ class Calls:
     def _unavailable(self, cause: str, message: str, retry_after: float | None) -> Unavailable:
         self._metrics.upstream_unavailable.labels(cause).inc()
         logger.warning("stackone_unavailable", cause=cause, reason=message)
-        return Unavailable(message, retry_after=min(retry_after or _DEFAULT_RETRY_AFTER, _LONGEST_RETRY_AFTER))
+        wait = min(retry_after or _DEFAULT_RETRY_AFTER, _LONGEST_RETRY_AFTER)
+        return Unavailable(message, retry_after=wait, remedy=_REMEDIES.get(cause, _ITS_FAULT))
 
     async def _attempt(self, call: Call) -> Any:
         started = self._clock.monotonic()
@@ -233,7 +268,9 @@ class Calls:
         except _TransientError as error:
             outcome = error.outcome
             if isinstance(error, _RateLimitedError):
-                self._budget.hold_background(error.retry_after or _DEFAULT_RETRY_AFTER)
+                # "At once" comes from gateways that do not know: a second is the least.
+                hold = _DEFAULT_RETRY_AFTER if error.retry_after is None else max(error.retry_after, 1.0)
+                self._budget.hold_background(hold)
             raise
         except (AccountGone, UpstreamRejected) as error:
             outcome = "gone" if isinstance(error, AccountGone) else "rejected"
@@ -246,13 +283,13 @@ class Calls:
 
     async def _exchange(self, call: Call) -> tuple[Any, str]:
         response, content = await self._send(call)
-        self.clock_skew = _skew(response.headers.get("date"), self._clock.now())
+        self._note_date(response.headers.get("date"))
         if response.status_code in _RETRY_STATUSES:
             limited = response.status_code == _TOO_MANY
             kind = _RateLimitedError if limited else _TransientError
             cause = _RATE_LIMITED if limited else f"StackOne answered {response.status_code}"
             raise kind(f"status_{response.status_code}", cause, _retry_after(response.headers.get("retry-after")))
-        if response.status_code == _NOT_FOUND and call.path.startswith("/accounts/"):
+        if response.status_code == _NOT_FOUND and call.operation in _ABOUT_ONE_ACCOUNT:
             if _says_not_found(content):
                 raise AccountGone
             raise _TransientError("foreign_404", _FOREIGN_404)
@@ -274,15 +311,28 @@ class Calls:
         except (ValueError, RecursionError) as error:
             raise _TransientError("unreadable", _UNREADABLE) from error
 
+    def _note_date(self, header: str | None) -> None:
+        """Compare the clocks, once for all answers of one second."""
+        if header != self._date or header is None:
+            self._date = header
+            self.clock_skew = _skew(header, self._clock.now())
+
     async def _send(self, call: Call) -> tuple[httpx2.Response, bytes]:
         """Send one request and read the whole answer; every failure of the network is a _TransientError."""
+        request = self._request(call)
         try:
-            # The per-phase timeouts of the client do not bound a trickling answer; this does.
-            async with (
-                asyncio.timeout(self._settings.timeout_seconds),
-                self._http.stream(call.method, call.path, json=call.body, params=call.query) as response,
-            ):
-                return response, await self._read_capped(response)
+            # The timeouts of the transport's phases do not bound a trickling answer; this does.
+            async with asyncio.timeout(self._settings.timeout_seconds):
+                # Those for whom nobody waits have one turn among the owners.
+                await self._turns.take(call.owner_id or call.priority.label)
+                try:
+                    response = await self._transport.handle_async_request(request)
+                    try:
+                        return response, await self._read(response)
+                    finally:
+                        await response.aclose()
+                finally:
+                    self._turns.give_back()
         except _NEVER_SENT as error:
             tls = tls_failure(error)
             if tls is not None:
@@ -293,16 +343,73 @@ class Calls:
         except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError) as error:
             raise _TransientError("broken", _CUT) from error
 
-    async def _read_capped(self, response: httpx2.Response) -> bytes:
+    def _request(self, call: Call) -> httpx2.Request:
+        """Put a request together with all of its headers: left to httpx2, that costs more than sending it."""
+        headers = self._headers
+        content = b""
+        if call.body is not None:
+            content = json.dumps(call.body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+            length = b"%d" % len(content)
+            headers = [*headers, (b"content-type", b"application/json"), (b"content-length", length)]
+        query = tuple(call.query.items()) if call.query else None
+        request = httpx2.Request(
+            call.method,
+            self._address(call.path, query),
+            headers=headers,
+            stream=httpx2.ByteStream(content),
+            extensions=self._extensions,
+        )
+        request.read()
+        return request
+
+    def _parsed(self, path: str, query: tuple[tuple[str, int | str], ...] | None) -> httpx2.URL:
+        return httpx2.URL(self._base_url + path, params=query) if query else httpx2.URL(self._base_url + path)
+
+    async def _read(self, response: httpx2.Response) -> bytes:
+        """Read an answer up to the size that is allowed, as it comes and again when it is unpacked."""
+        most = self._settings.max_answer_bytes
         chunks: list[bytes] = []
         size = 0
-        async for chunk in response.aiter_bytes():
+        if response.is_stream_consumed:
+            # Its content is there already, as transports without a network have it.
+            if len(response.content) > most:
+                raise UpstreamRejected(_TOO_LARGE)
+            return response.content
+        stream = response.stream
+        assert isinstance(stream, httpx2.AsyncByteStream)  # noqa: S101  what an asynchronous transport returns
+        async for chunk in stream:
             size += len(chunk)
-            if size > self._settings.max_answer_bytes:
-                message = "StackOne's answer is larger than the broker reads"
-                raise UpstreamRejected(message)
+            if size > most:
+                raise UpstreamRejected(_TOO_LARGE)
             chunks.append(chunk)
-        return b"".join(chunks)
+        content = b"".join(chunks)
+        encoding = response.headers.get("content-encoding", "identity")
+        return content if encoding == "identity" else _unpacked(content, encoding, most)
+
+
+def operation_of(method: str, path: str) -> str:
+    """Name a call by what is the same in all calls of its kind: ids, and whatever else is in its path, are left out."""
+    return f"StackOne {method} {'/'.join(part if part in _PATH_WORDS else '*' for part in path.split('/'))}"
+
+
+def _unpacked(content: bytes, encoding: str, most: int) -> bytes:
+    """Unpack gzip or deflate, of which a few bytes may stand for gigabytes: never more than `most` are made."""
+    if encoding.lower() not in _PACKED:
+        raise _TransientError("unreadable", _UNREADABLE)
+    unpacked = b""
+    try:
+        # gzip may come in several members.
+        while content:
+            unpacking = zlib.decompressobj(_GZIP_OR_ZLIB)
+            unpacked += unpacking.decompress(content, most + 1 - len(unpacked))
+            if len(unpacked) > most:
+                raise UpstreamRejected(_TOO_LARGE)
+            if not unpacking.eof:
+                raise _TransientError("broken", _CUT)
+            content = unpacking.unused_data
+    except zlib.error as error:
+        raise _TransientError("broken", _CUT) from error
+    return unpacked
 
 
 def _says_not_found(content: bytes) -> bool:

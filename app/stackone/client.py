@@ -29,6 +29,8 @@ logger = structlog.get_logger(__name__)
 
 _AUTH_CONFIG_PAGE_SIZE = 100
 _MOST_AUTH_CONFIG_PAGES = 50
+# How each accounts path names the filter by owner.
+_OWNER_FILTERS = {"/accounts": "origin_owner_id", "/v2/accounts": "owner_id"}
 
 
 class StackOneClient:
@@ -45,10 +47,11 @@ class StackOneClient:
         clock: Clock,
         metrics: Metrics,
         budget: Budget | None = None,
-        transport: Transport | None = None,
+        transport: Transport,
     ) -> None:
         """Open nothing yet; see `Calls`."""
         self._metrics = metrics
+        self._accounts_path = settings.accounts_path
         self._calls = Calls(settings, clock=clock, metrics=metrics, budget=budget, transport=transport)
 
     async def close(self) -> None:
@@ -59,6 +62,11 @@ class StackOneClient:
     def clock_skew(self) -> timedelta | None:
         """How far StackOne's clock was ahead of ours at its last answer; None before the first."""
         return self._calls.clock_skew
+
+    @property
+    def waits_for_budget(self) -> float:
+        """For how many seconds a call of a job has still to wait for room in the budget; 0 where none does."""
+        return self._calls.waits_for_budget
 
     async def create_connect_session(self, request: OwnedConnectSessionRequest) -> ConnectSession:
         """Mint a connect session (POST /connect_sessions).
@@ -100,7 +108,7 @@ class StackOneClient:
         self, account_id: str, *, priority: Priority = Priority.INTERACTIVE, owner_id: str | None = None
     ) -> Account:
         """Read one account, for an owner who waits for it or for none. Raises AccountGone when there is none."""
-        path = _account_path(account_id)
+        path = f"{self._accounts_path}/{quote(account_id, safe='')}"
         call = Call("get_account", "GET", path, priority=priority, owner_id=owner_id, subject=account_id)
         account = _read(Account, await self._calls.make(call))
         if account.id != account_id:
@@ -117,7 +125,7 @@ class StackOneClient:
 
         Never waits for room and is never tried again by itself: whose the account is has to be read before each try.
         """
-        path = _account_path(account_id)
+        path = f"/accounts/{quote(account_id, safe='')}"
         call = Call("delete_account", "DELETE", path, priority=priority, once=True, subject=account_id)
         await self._calls.make(call)
 
@@ -130,8 +138,9 @@ class StackOneClient:
         """
         query: dict[str, int | str] = {"page": page, "page_size": page_size}
         if owner_id is not None:
-            query["origin_owner_id"] = owner_id
-        answer = await self._calls.make(Call("list_accounts", "GET", "/accounts", query=query, priority=priority))
+            query[_OWNER_FILTERS[self._accounts_path]] = owner_id
+        call = Call("list_accounts", "GET", self._accounts_path, query=query, priority=priority)
+        answer = await self._calls.make(call)
         rows = answer.get("data") if isinstance(answer, Mapping) else answer
         if not isinstance(rows, list):
             message = "StackOne's listing of accounts is neither a list nor an object with one"
@@ -160,10 +169,6 @@ class StackOneClient:
             if len(found) == before:
                 break
         return list(found.values())
-
-
-def _account_path(account_id: str) -> str:
-    return f"/accounts/{quote(account_id, safe='')}"
 
 
 _Model = TypeVar("_Model", Account, AuthConfig, ConnectSession, AuthenticatedSession)

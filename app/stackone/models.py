@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
+from functools import partial
 from typing import Annotated, Any
 
 from pydantic import (
@@ -22,7 +23,7 @@ from pydantic import (
     field_validator,
 )
 
-from app.inputs import storable
+from app.inputs import addressable, storable
 
 # What StackOne's statuses mean to a caller; an unknown status is kept as it is and counts as neither.
 USABLE_STATUSES = frozenset({"active"})
@@ -90,6 +91,13 @@ def _clean(value: object) -> object:
     return value
 
 
+def _shortened(value: object, length: int) -> str | None:
+    """Take what a provider says went wrong: one line of bounded length, or nothing if it is no text."""
+    if not isinstance(value, str):
+        return None
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in value).split())[:length] or None
+
+
 def _storable(value: str) -> str:
     """Refuse what PostgreSQL cannot store: an id cannot be cleaned, or it would be another one."""
     if not value.isprintable():
@@ -103,7 +111,7 @@ def _comparable(value: object) -> object:
     if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_OWNER_ID or value != value.strip():
         return None
     try:
-        return storable(value)
+        return addressable(storable(value))
     except ValueError:
         return None
 
@@ -111,6 +119,8 @@ def _comparable(value: object) -> object:
 ComparableOwner = Annotated[str | None, BeforeValidator(_comparable)]
 Id = Annotated[str, BeforeValidator(_text), AfterValidator(_storable), Field(min_length=1, max_length=255)]
 Text = Annotated[str, BeforeValidator(_clean)]
+ShortReason = Annotated[str | None, BeforeValidator(partial(_shortened, length=255))]
+Reason = Annotated[str | None, BeforeValidator(partial(_shortened, length=500))]
 Instant = Annotated[datetime, BeforeValidator(_utc)]
 
 
@@ -198,12 +208,18 @@ class ConnectSession(Received):
         }
         return {name: None if value is None else str(_text(value)) for name, value in values.items()}
 
+    def unechoed(self, sent: Mapping[str, Any]) -> list[str]:
+        """Return which of the fields that were sent StackOne says nothing about, so that they cannot be compared."""
+        return [name for name, echoed in self.echoes().items() if echoed is None and name in sent]
+
 
 class ConnectionAttempt(Received):
     """The last OAuth attempt of a session."""
 
     status: str | None = None
     account_id: str | None = Field(default=None, validation_alias=AliasChoices("account_secure_id"))
+    oauth_error_code: ShortReason | None = None
+    oauth_error_description: Reason | None = None
 
 
 class AuthenticatedSession(Received):
@@ -212,6 +228,7 @@ class AuthenticatedSession(Received):
     id: Id
     origin_owner_id: ComparableOwner
     latest_connection_attempt: ConnectionAttempt | None = None
+    external_trigger_token: SecretStr | None = None
 
 
 @dataclass(frozen=True)
@@ -230,6 +247,7 @@ class ConnectSessionRequest:
     metadata: Mapping[str, Any] | None = field(default=None, repr=False)
     label: str | None = None
     type: SessionType | None = None
+    shared: bool | None = None
     connector_profile_id: str | None = None
 
 
@@ -257,6 +275,7 @@ class OwnedConnectSessionRequest:
             "metadata": dict(request.metadata) if request.metadata is not None else None,
             "label": request.label,
             "type": request.type.value if request.type else None,
+            "shared": request.shared,
             "connector_profile_id": request.connector_profile_id,
         }
         return {name: value for name, value in values.items() if value is not None}

@@ -31,6 +31,8 @@ class Refused(UpstreamRejected):
     def __init__(self, status: int, *, error_code: str | None, message: str | None, genuine: bool) -> None:
         """`message` is for the log; `genuine` says that the answer has the shape of StackOne's own errors."""
         check = "check the API key and its scopes" if status in _OPERATORS else "see the broker's log"
+        if status == HTTPStatus.GONE:
+            check = "it has given up this path: BROKER_STACKONE__ACCOUNTS_PATH names another one for accounts"
         super().__init__(f"StackOne answered {status}; {check}")
         self.upstream_status = status
         self.error_code = error_code

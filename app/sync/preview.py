@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.linked_accounts.apply import Observation, Outcome, decide
+from app.linked_accounts.decide import Observation, Outcome, decide
 from app.linked_accounts.removal_limit import RemovalLimit
 from app.linked_accounts.store import columns, count_known_of_all_owners, from_row
 from app.linked_accounts.tables import linked_accounts

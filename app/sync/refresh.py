@@ -7,11 +7,11 @@ import structlog
 
 from app.errors import AppError
 from app.linked_accounts import due
-from app.linked_accounts.apply import UNRESOLVED, Observation, apply_observations
+from app.linked_accounts.apply import apply_observation
 from app.linked_accounts.changes import Source
+from app.linked_accounts.decide import UNRESOLVED, Observation
 from app.linked_accounts.disconnect import Disconnected, carry_out
 from app.linked_accounts.due import DueAccount
-from app.linked_accounts.store import count_due_of_all_owners, count_unowned
 from app.runtime import Runtime
 from app.stackone.budget import Priority
 from app.stackone.models import Account, AccountGone
@@ -27,14 +27,13 @@ async def refresh_due(runtime: Runtime) -> int:
     Raises Unavailable when the database is away; what StackOne does wrong only reschedules the account.
     """
     settings = runtime.settings.sync
-    async with runtime.database.transaction() as connection:
-        accounts = await due.claim_due(
-            connection,
-            now=runtime.clock.now(),
-            claim_for=timedelta(seconds=settings.claim_seconds),
-            longest_wait=timedelta(seconds=settings.max_backoff_seconds),
-            limit=settings.batch,
-        )
+    accounts = await due.claim_due(
+        runtime.database,
+        now=runtime.clock.now(),
+        claim_for=timedelta(seconds=settings.claim_seconds),
+        longest_wait=timedelta(seconds=settings.max_backoff_seconds),
+        limit=settings.batch,
+    )
     claimed_at = runtime.clock.monotonic()
     gate = asyncio.Semaphore(settings.concurrency)
 
@@ -42,7 +41,8 @@ async def refresh_due(runtime: Runtime) -> int:
         async with gate:
             # A claim that ran out while it waited for its turn may be another process' by now.
             if runtime.clock.monotonic() - claimed_at < settings.claim_seconds:
-                await refresh(runtime, account)
+                with runtime.traces.span("refresh"):
+                    await refresh(runtime, account)
 
     async with asyncio.TaskGroup() as tasks:
         for account in accounts:
@@ -50,17 +50,9 @@ async def refresh_due(runtime: Runtime) -> int:
     return len(accounts)
 
 
-async def count_due(runtime: Runtime) -> int:
-    """Count what waits and what is nobody's, for the gauges; return 0, since there is nothing to repeat at once."""
-    async with runtime.database.reading() as connection:
-        runtime.metrics.due.set(await count_due_of_all_owners(connection))
-        runtime.metrics.unowned.set(await count_unowned(connection))
-    return 0
-
-
 async def refresh(runtime: Runtime, account: DueAccount) -> None:
     """Read one claimed account and apply the answer, or give the row back to be tried later."""
-    if account.disconnect_requested_by is not None:
+    if account.row.disconnect_requested_by is not None:
         disconnected = await carry_out(runtime, account, priority=Priority.REFRESH)
         runtime.metrics.refreshes.labels(_OUTCOME_LABELS[disconnected]).inc()
         return
@@ -72,17 +64,9 @@ async def refresh(runtime: Runtime, account: DueAccount) -> None:
     except AppError as error:
         await _reschedule(runtime, account, error)
         return
-    async with runtime.database.transaction() as connection:
-        decisions = await apply_observations(
-            connection,
-            [Observation(account.account_id, found, account.ticket, account.marks)],
-            source=Source.REFRESH,
-            actor="stackone",
-            now=runtime.clock.now(),
-            metrics=runtime.metrics,
-            settings=runtime.settings.sync,
-        )
-    outcome = decisions[account.account_id].outcome
+    observation = Observation(account.account_id, found, account.ticket, account.marks)
+    applied = await apply_observation(runtime, account.seen, observation, source=Source.REFRESH, actor="stackone")
+    outcome = applied.decision.outcome
     runtime.metrics.refreshes.labels(outcome.value).inc()
     if outcome in UNRESOLVED:
         await _reschedule(runtime, account, None)

@@ -4,9 +4,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 
-from app.errors import InsufficientScope
+from app.errors import InsufficientScope, Overloaded, Unauthenticated, Unavailable
 from app.http.callers import RuntimeDep, requires
-from app.http.problems import documented
+from app.http.problems import OF_SERVICES, WITH_BODY, documented
+from app.http.route import Route
 from app.identity.caller import Scope, Service
 from app.stackone.webhook import SIGNATURE_HEADER
 from app.sync import sweep
@@ -14,14 +15,15 @@ from app.sync.inbox import receive
 from app.sync.schemas import Receipt, SweepAccepted, SweepRequest, SyncStatus
 from app.sync.status import read_status
 
-webhook = APIRouter(prefix="/v1/webhooks", tags=["webhook"])
-service = APIRouter(prefix="/v1/sync", tags=["service"])
+webhook = APIRouter(prefix="/v1/webhooks", tags=["webhook"], route_class=Route)
+service = APIRouter(prefix="/v1/sync", tags=["service"], route_class=Route)
 
 
 @webhook.post(
     "/stackone",
+    operation_id="receiveStackOneEvent",
     summary="Receive an account event from StackOne, signed over the raw body",
-    responses=documented(401, 413, 422, 503),
+    responses=documented(Unauthenticated, *WITH_BODY, Unavailable, Overloaded),
     openapi_extra={
         "parameters": [
             {"name": SIGNATURE_HEADER, "in": "header", "required": True, "schema": {"type": "string", "maxLength": 64}}
@@ -47,8 +49,9 @@ SyncWriter = Annotated[Service, Depends(_sync_writer)]
 @service.post(
     "",
     status_code=202,
+    operation_id="startSync",
     summary="Request a sweep: all accounts at StackOne are compared with the store, and the store is corrected",
-    responses=documented(401, 403, 413, 422, 429, 503),
+    responses=documented(*OF_SERVICES, *WITH_BODY),
 )
 async def request_sweep(  # noqa: D103
     caller: SyncWriter, runtime: RuntimeDep, body: SweepRequest | None = None
@@ -57,6 +60,11 @@ async def request_sweep(  # noqa: D103
     return SweepAccepted.of_request(*await sweep.request_sweep(runtime, by=caller.actor, max_removal_percent=percent))
 
 
-@service.get("", summary="Get the running sweep, past ones and their drift", responses=documented(401, 403, 429, 503))
+@service.get(
+    "",
+    operation_id="getSync",
+    summary="Get the running sweep, past ones and their drift",
+    responses=documented(*OF_SERVICES),
+)
 async def get_sync(_caller: SyncWriter, runtime: RuntimeDep) -> SyncStatus:  # noqa: D103
     return SyncStatus.of(await read_status(runtime))

@@ -68,6 +68,27 @@ async def recent(connection: AsyncConnection, limit: int) -> Sequence[Sweep]:
     return [Sweep(*row) for row in await connection.execute(query)]
 
 
+@dataclass(frozen=True)
+class Past:
+    """What became of the sweeps that came to their end."""
+
+    last: Sweep | None
+    """The newest, however it ended."""
+    done_at: datetime | None
+    """When one last put the store right."""
+    is_first_fill: bool
+    """Whether none had done so before the newest: what that found was never missed, it had never been asked for."""
+
+
+async def past(connection: AsyncConnection) -> Past:
+    """Return what became of the sweeps that came to their end."""
+    newest = await recent(connection, 1)
+    is_done = _S.state == SweepState.DONE
+    done_at = await connection.scalar(sa.select(sa.func.max(_S.finished_at)).where(is_done))
+    before = sa.exists().where(is_done, _S.id < newest[0].id) if newest else sa.false()
+    return Past(newest[0] if newest else None, done_at, not await connection.scalar(sa.select(before)))
+
+
 async def request(
     connection: AsyncConnection, *, by: str, now: datetime, max_removal_percent: float | None
 ) -> tuple[Sweep, bool]:

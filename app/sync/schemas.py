@@ -15,12 +15,12 @@ from app.sync.tables import SweepState
 class Receipt(BaseModel):
     """What became of a delivery; StackOne looks at the status only."""
 
-    outcome: str
+    outcome: Outcome
 
     @classmethod
     def of(cls, outcome: Outcome) -> Self:
         """Show an outcome."""
-        return cls(outcome=outcome.value)
+        return cls(outcome=outcome)
 
 
 class SweepRequest(Body):
@@ -76,6 +76,7 @@ class SyncStatus(BaseModel):
     accounts: int = Field(description="Accounts in the store.")
     due: int = Field(description="Accounts waiting to be read again.")
     drift: int | None = Field(description="Accounts that the last finished sweep had to put right; null: none yet.")
+    first_fill: bool = Field(description="True until a second sweep has come to its end: what the first added was new.")
 
     @classmethod
     def of(cls, status: Status) -> Self:
@@ -88,5 +89,6 @@ class SyncStatus(BaseModel):
                 "accounts": status.accounts,
                 "due": status.due,
                 "drift": status.last_runs[0].drift if status.last_runs else None,
+                "first_fill": status.is_first_fill,
             }
         )

@@ -20,6 +20,8 @@ class Status:
     last_runs: Sequence[Sweep]
     accounts: int
     due: int
+    is_first_fill: bool
+    """Whether no sweep had come to its end before the last one: it filled the store, and nothing had been lost."""
 
 
 async def read_status(runtime: Runtime) -> Status:
@@ -28,6 +30,7 @@ async def read_status(runtime: Runtime) -> Status:
         return Status(
             current=await runs.unfinished(connection),
             last_runs=await runs.recent(connection, _RUNS_SHOWN),
+            is_first_fill=(await runs.past(connection)).is_first_fill,
             accounts=await count_known_of_all_owners(connection),
             due=await count_due_of_all_owners(connection),
         )

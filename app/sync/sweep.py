@@ -17,8 +17,9 @@ import structlog
 
 from app.db.leases import Lease, LeaseLost, held, holding
 from app.errors import Unavailable, UpstreamRejected
-from app.linked_accounts.apply import Decision, Observation, Outcome, apply_observations
+from app.linked_accounts.apply import apply_observations
 from app.linked_accounts.changes import Source, Witness
+from app.linked_accounts.decide import Decision, Observation, Outcome
 from app.linked_accounts.removal_limit import RemovalLimit
 from app.linked_accounts.store import count_known_of_all_owners, take_read_ticket
 from app.runtime import Runtime
@@ -47,7 +48,21 @@ _UNREAD: Final = (
 )
 
 Answer = TypeVar("Answer")
-Listener = Callable[[Sweep, int], None]
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """What a sweep has still before it, as far as that can be known, for who watches it."""
+
+    known: int
+    """Accounts in the store when it began: StackOne gives no total, and this is the best guess; 0 for a first fill."""
+    suspects_read: int
+    """How many of the sweep's suspects have been read."""
+    pause: str | None = None
+    """Why it waits just now."""
+
+
+Listener = Callable[[Sweep, Ahead], None]
 
 
 @dataclass
@@ -61,6 +76,7 @@ class _Run:
     longest_pause: float
     known: int = 0
     """Accounts in the store when the run began."""
+    suspects_read: int = 0
     unread: int = 0
     """Suspects of which StackOne would not say what became of them."""
 
@@ -158,6 +174,7 @@ async def _carry_out(run: _Run) -> None:
         await _finish(run, SweepState.STOPPED, removal_limit.advice(known=known, suspects=suspects))
         return
     await _record(run, replace(sweep, suspects=suspects))
+    _tell(run, run.sweep)
     while await _read_suspects(run):
         pass
     if run.unread:
@@ -178,9 +195,10 @@ async def _take_in_listing(run: _Run) -> None:
 
     listing = Listing(read_page, page_size=page_size, next_page=run.sweep.next_page)
     while not listing.is_over:
-        ticket = await _take_ticket(run)
-        page = await listing.read()
-        await _take_in_page(run, listing, page, ticket)
+        with run.runtime.traces.span("sweep page"):
+            ticket = await _take_ticket(run)
+            page = await listing.read()
+            await _take_in_page(run, listing, page, ticket)
 
 
 async def _take_in_page(run: _Run, listing: Listing, page: AccountPage, ticket: int) -> None:
@@ -233,6 +251,7 @@ async def _read_suspects(run: _Run) -> bool:
     if not ids:
         return False
     answers = [await _read_suspect(run, account_id, ticket) for account_id in ids]
+    run.suspects_read += len(ids)
     sweep = replace(sweep, last_suspect=ids[-1])
     async with run.runtime.database.transaction() as connection:
         await held(connection, run.lease)
@@ -278,7 +297,9 @@ async def _patiently(run: _Run, call: Callable[[], Awaitable[Answer]]) -> Answer
             raise
         except Unavailable as error:
             wait = max(error.retry_after or 0, run.runtime.settings.sync.backoff_seconds * 2 ** (tried - 1))
-            await asyncio.sleep(min(wait, run.longest_pause))
+            wait = min(wait, run.longest_pause)
+            _tell(run, run.sweep, pause=f"{error.detail}; tried again in {wait:.0f} s")
+            await asyncio.sleep(wait)
     return await call()
 
 
@@ -301,10 +322,10 @@ def _counted(sweep: Sweep, decisions: Mapping[str, Decision], *, listed: int) ->
     )
 
 
-def _tell(run: _Run, sweep: Sweep) -> None:
+def _tell(run: _Run, sweep: Sweep, *, pause: str | None = None) -> None:
     run.sweep = sweep
     if run.listener is not None:
-        run.listener(run.sweep, run.known)
+        run.listener(run.sweep, Ahead(run.known, run.suspects_read, pause))
 
 
 async def _record(run: _Run, sweep: Sweep) -> None:
@@ -319,10 +340,6 @@ async def _finish(run: _Run, state: SweepState, reason: str | None) -> None:
 
 def _report(runtime: Runtime, sweep: Sweep) -> None:
     runtime.metrics.sweeps.labels(sweep.state.value).inc()
-    for kind in ("added", "changed", "removed"):
-        runtime.metrics.sweep_drift.labels(kind).set(getattr(sweep, kind))
-    if sweep.state is SweepState.DONE:
-        runtime.metrics.last_sweep.set(runtime.clock.now().timestamp())
     log = logger.info if sweep.state is SweepState.DONE else logger.error
     log(
         "sweep_finished",

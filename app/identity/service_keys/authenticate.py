@@ -9,6 +9,7 @@ import structlog
 
 from app.clock import Clock
 from app.db.database import Database
+from app.db.statements import Statement
 from app.identity.caller import CredentialKind, Service
 from app.identity.refusal import Refused
 from app.identity.service_keys.keys import hash_key, key_id_of, stored_key
@@ -18,6 +19,7 @@ logger = structlog.get_logger(__name__)
 
 _USE_NOTED_EVERY_SECONDS = 60.0
 _NO_HASH = bytes(32)
+_ONE = Statement(sa.select(service_keys).where(service_keys.c.key_id == sa.bindparam("key_id")))
 
 
 class ServiceKeys:
@@ -36,9 +38,8 @@ class ServiceKeys:
         if key_id is None:
             reason = "a malformed service key"
             raise Refused(reason)
-        async with self._database.reading() as connection:
-            rows = await connection.execute(sa.select(service_keys).where(service_keys.c.key_id == key_id))
-            row = rows.mappings().one_or_none()
+        found = await self._database.fetch(_ONE, {"key_id": key_id})
+        row = dict(zip(service_keys.c.keys(), found[0], strict=True)) if found else None
         # An unknown id is compared too, against a hash that no key has, and always with every pepper: how long an
         # answer takes does not tell which ids exist.
         stored_hash = _NO_HASH if row is None else bytes(row["secret_hash"])

@@ -7,7 +7,7 @@ let strangers use up our CPU. Without the pepper a stolen database does not help
 import base64
 import hmac
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -162,7 +162,7 @@ async def find_key(connection: AsyncConnection, key_id: str) -> StoredKey | None
     return None if row is None else stored_key(row)
 
 
-def stored_key(row: sa.RowMapping) -> StoredKey:
+def stored_key(row: Mapping[str, Any] | sa.RowMapping) -> StoredKey:
     """Read a row; a scope that a newer version granted and this one does not know is left out."""
     values: dict[str, Any] = {column.name: row[column.name] for column in _SHOWN}
     known = {scope.value for scope in Scope}

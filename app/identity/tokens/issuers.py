@@ -1,22 +1,31 @@
 """The configured issuers, each with its verifier; those that share a key set share the fetching of it."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from app.clock import Clock
+from app.errors import SettingsError
 from app.identity.tokens.end_users import UserIssuer
 from app.identity.tokens.key_ring import FetchKeys, KeyRing, KeyRingTimes, KeysUnreachable
 from app.identity.tokens.machines import MachineIssuer
 from app.identity.tokens.oidc import KeyFetcher, Transport, open_client
 from app.identity.tokens.shared_secret import SharedSecretVerifier
-from app.identity.tokens.verify import PublicKeyVerifier, TokenVerifier
-from app.settings import IdentitySettings, IssuerSettings, MachineIssuerSettings, SettingsError
+from app.identity.tokens.unverified import UnverifiedToken
+from app.identity.tokens.verify import Expected, PublicKeyVerifier, TokenVerifier
+from app.metrics import Metrics
+from app.settings import IdentitySettings, IssuerSettings, MachineIssuerSettings
+from app.settings.identity import PLACEHOLDER
 
-_Verifiers = dict[str, TokenVerifier]
+_Verifiers = dict[tuple[str, frozenset[str]], TokenVerifier]
+AnyIssuer = TypeVar("AnyIssuer", UserIssuer, MachineIssuer)
+# What may stand in the place of a {claim}: a tenant's id or name, and nothing that could lead out of the URL's part.
+_TENANT = "[A-Za-z0-9_-]{1,64}"
 # Supabase and Clerk let the browser write these: an owner read from there would be one that the user chose.
 _WRITTEN_BY_USERS = frozenset({"user_metadata", "unsafe_metadata"})
 
@@ -33,13 +42,45 @@ class IssuerStatus:
     """Which of its keys are not used, and why."""
 
 
+class Issuers(Generic[AnyIssuer]):
+    """Issuers by the exact text of `iss`, and then by the family of algorithms."""
+
+    def __init__(self, listed: Sequence[tuple[IssuerSettings, AnyIssuer]]) -> None:
+        """Index them."""
+        self._exact: dict[str, list[tuple[IssuerSettings, AnyIssuer]]] = {}
+        self._templates: list[tuple[re.Pattern[str], IssuerSettings, AnyIssuer]] = []
+        for settings, issuer in listed:
+            placeholder = PLACEHOLDER.search(settings.issuer)
+            if placeholder is None:
+                self._exact.setdefault(settings.issuer, []).append((settings, issuer))
+                continue
+            before, after = (re.escape(part) for part in settings.issuer.split(placeholder[0]))
+            self._templates.append((re.compile(f"{before}{_TENANT}{after}"), settings, issuer))
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The issuers as the settings spell them."""
+        return frozenset({*self._exact, *(settings.issuer for _, settings, _ in self._templates)})
+
+    def find(self, token: UnverifiedToken) -> tuple[IssuerSettings, AnyIssuer] | None:
+        """Look the issuer of a token up by what the token says: that is all an unverified token is good for.
+
+        One that is listed by its own name goes before a {claim} that fits it, too.
+        """
+        fitting = self._exact.get(token.issuer) or [
+            (settings, issuer) for pattern, settings, issuer in self._templates if pattern.fullmatch(token.issuer)
+        ]
+        of_family = (found for found in fitting if token.algorithm in found[0].family)
+        return next(of_family, fitting[0] if fitting else None)
+
+
 class TrustedIssuers:
     """The issuers of users' tokens, and those of machines' tokens."""
 
     def __init__(
-        self, users: Mapping[str, UserIssuer], machines: Mapping[str, MachineIssuer], rings: tuple[KeyRing, ...]
+        self, users: Issuers[UserIssuer], machines: Issuers[MachineIssuer], rings: tuple[KeyRing, ...]
     ) -> None:
-        """Index issuers by the exact text of `iss`."""
+        """Take the issuers, and the key sets behind them."""
         self.users = users
         self.machines = machines
         self._rings = rings
@@ -56,7 +97,7 @@ class TrustedIssuers:
 class _Rings:
     """Makes one KeyRing per key source."""
 
-    def __init__(self, settings: IdentitySettings, fetcher: KeyFetcher, clock: Clock) -> None:
+    def __init__(self, settings: IdentitySettings, fetcher: KeyFetcher, clock: Clock, metrics: Metrics | None) -> None:
         self._times = KeyRingTimes(
             cooldown=settings.jwks_cooldown_seconds,
             fresh=settings.jwks_fresh_seconds,
@@ -64,6 +105,7 @@ class _Rings:
         )
         self._fetcher = fetcher
         self._clock = clock
+        self._metrics = metrics
         self.made: dict[tuple[object, ...], KeyRing] = {}
 
     def ring(self, issuer: IssuerSettings) -> KeyRing:
@@ -75,6 +117,7 @@ class _Rings:
                 algorithms=issuer.algorithms,
                 times=self._times,
                 clock=self._clock,
+                metrics=self._metrics,
             )
         return self.made[source]
 
@@ -97,22 +140,20 @@ async def _read_file(path: Path) -> bytes:
 def _verifier(issuer: IssuerSettings, rings: _Rings) -> TokenVerifier:
     if issuer.shared_secrets:
         secrets = [secret.get_secret_value().encode() for secret in issuer.shared_secrets]
-        return SharedSecretVerifier(
-            secrets, algorithms=issuer.algorithms, issuer=issuer.issuer, audiences=issuer.audiences
-        )
-    return PublicKeyVerifier(
-        rings.ring(issuer), algorithms=issuer.algorithms, issuer=issuer.issuer, audiences=issuer.audiences
-    )
+        return SharedSecretVerifier(secrets, Expected.of(issuer))
+    return PublicKeyVerifier(rings.ring(issuer), Expected.of(issuer))
 
 
 async def _verifiers(name: str, listed: Sequence[IssuerSettings], rings: _Rings, mistakes: list[str]) -> _Verifiers:
     """Make the verifier of each issuer; what cannot be used is added to the mistakes."""
     verifiers: _Verifiers = {}
     for number, issuer in enumerate(listed):
-        if _first_name(issuer.claims.owner_id) in _WRITTEN_BY_USERS:
+        chosen_by = issuer.claims.owner_id_chosen_by
+        paths = (issuer.claims.owner_id, *((chosen_by,) if chosen_by is not None else ()))
+        if any(_first_name(path) in _WRITTEN_BY_USERS for path in paths):
             mistakes.append(f"BROKER_IDENTITY__{name}[{number}]: claims: users write that owner_id themselves")
         try:
-            verifiers[issuer.issuer] = _verifier(issuer, rings)
+            verifiers[issuer.issuer, issuer.family] = _verifier(issuer, rings)
         except ValueError as error:
             mistakes.append(f"BROKER_IDENTITY__{name}[{number}]: {error}")
             continue
@@ -130,16 +171,22 @@ async def _build(settings: IdentitySettings, rings: _Rings) -> TrustedIssuers:
     for_machines = await _verifiers("MACHINE_ISSUERS", settings.machine_issuers, rings, mistakes)
     if mistakes:
         raise SettingsError(mistakes)
-    users = {
-        issuer.issuer: UserIssuer(
-            issuer, for_users[issuer.issuer], machine_marks=_machine_marks(issuer, settings.machine_issuers)
+    users = [
+        (
+            issuer,
+            UserIssuer(
+                issuer,
+                for_users[issuer.issuer, issuer.family],
+                machine_marks=_machine_marks(issuer, settings.machine_issuers),
+            ),
         )
         for issuer in settings.issuers
-    }
-    machines = {
-        issuer.issuer: MachineIssuer(issuer, for_machines[issuer.issuer]) for issuer in settings.machine_issuers
-    }
-    return TrustedIssuers(users, machines, tuple(rings.made.values()))
+    ]
+    machines = [
+        (issuer, MachineIssuer(issuer, for_machines[issuer.issuer, issuer.family]))
+        for issuer in settings.machine_issuers
+    ]
+    return TrustedIssuers(Issuers(users), Issuers(machines), tuple(rings.made.values()))
 
 
 def _first_name(path: str | tuple[str, ...]) -> str:
@@ -158,11 +205,11 @@ def _machine_marks(
 
 @asynccontextmanager
 async def open_issuers(
-    settings: IdentitySettings, *, clock: Clock, transport: Transport | None = None
+    settings: IdentitySettings, *, clock: Clock, transport: Transport | None = None, metrics: Metrics | None = None
 ) -> AsyncIterator[TrustedIssuers]:
     """Make every issuer's verifier and own the HTTP client they share. Raises SettingsError."""
     async with open_client(settings.timeout_seconds, transport) as client:
-        rings = _Rings(settings, KeyFetcher(client, timeout_seconds=settings.timeout_seconds), clock)
+        rings = _Rings(settings, KeyFetcher(client, timeout_seconds=settings.timeout_seconds), clock, metrics)
         try:
             yield await _build(settings, rings)
         finally:

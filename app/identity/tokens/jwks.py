@@ -69,8 +69,11 @@ class KeySet:
         return [key for key in keys if key is not None]
 
 
-def parse_key_set(body: bytes, algorithms: Sequence[str]) -> KeySet:
-    """Read a JWKS, keeping keys for signatures by the given algorithms. Raises UnusableKeySet."""
+def parse_key_set(body: bytes, algorithms: Sequence[str], *, of_many: bool = False) -> KeySet:
+    """Read a JWKS, keeping keys for signatures by the given algorithms. Raises UnusableKeySet.
+
+    A set that serves many tenants (`of_many`) may have keys that are for one of them only.
+    """
     try:
         document = json.loads(body.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
@@ -90,7 +93,7 @@ def parse_key_set(body: bytes, algorithms: Sequence[str]) -> KeySet:
             else {}
         )
         try:
-            usable.append(_usable(jwk, algorithms))
+            usable.append(_usable(jwk, algorithms, of_many=of_many))
         except _LeftOut as reason:
             left_out.append(f"{_shown(jwk.get('kid', number))}: {reason}")
     return KeySet(usable, left_out)
@@ -102,8 +105,11 @@ def _shown(key_id: object) -> str:
     return "key " + "".join(c if c.isascii() and c.isprintable() else "?" for c in text[:_SHOWN_KEY_ID_LENGTH])
 
 
-def _usable(jwk: dict[str, Any], algorithms: Sequence[str]) -> _UsableKey:
+def _usable(jwk: dict[str, Any], algorithms: Sequence[str], *, of_many: bool) -> _UsableKey:
     """Return a key for the algorithms that it may be used with. Raises _LeftOut."""
+    if of_many and "{" not in str(jwk.get("issuer", "{")):
+        # Microsoft's sets name the issuer that a key is for: whoever holds this one could sign others' tokens.
+        raise _LeftOut("it is for one tenant only")
     key_id = jwk.get("kid")
     if key_id is not None and (not isinstance(key_id, str) or len(key_id) > MAXIMUM_KEY_ID_LENGTH):
         raise _LeftOut("its kid is no text, or too long")

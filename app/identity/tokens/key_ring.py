@@ -11,6 +11,7 @@ from app.clock import Clock
 from app.errors import Unavailable
 from app.identity.refusal import Refused
 from app.identity.tokens.jwks import KeySet, UnusableKeySet, parse_key_set
+from app.metrics import Metrics
 
 logger = structlog.get_logger(__name__)
 
@@ -34,7 +35,14 @@ class KeyRing:
     """One issuer's keys. However many requests need them, at most one fetch runs, and at most one per cooldown."""
 
     def __init__(
-        self, fetch: FetchKeys, *, issuer: str, algorithms: Sequence[str], times: KeyRingTimes, clock: Clock
+        self,
+        fetch: FetchKeys,
+        *,
+        issuer: str,
+        algorithms: Sequence[str],
+        times: KeyRingTimes,
+        clock: Clock,
+        metrics: Metrics | None = None,
     ) -> None:
         """`fetch` answers a JWKS document; nothing is fetched before a key is asked for."""
         self.issuer = issuer
@@ -45,14 +53,29 @@ class KeyRing:
         self._times = times
         self._clock = clock
         self._keys: KeySet | None = None
+        self._document: bytes | None = None
         self._fetched_at = 0.0
         self._attempted_at: float | None = None
         self._flight: asyncio.Task[None] | None = None
+        self._metrics = metrics
+        if metrics is not None:
+            for outcome in ("fetched", "failed"):
+                metrics.key_fetches.labels(issuer, outcome)
+            metrics.keys_known.labels(issuer).set_function(lambda: float(self.has_keys))
+            metrics.keys_age.labels(issuer).set_function(lambda: self._age() if self._keys is not None else 0.0)
 
     @property
     def has_keys(self) -> bool:
         """Say whether tokens can be verified without asking the issuer."""
         return self._usable() is not None
+
+    @property
+    def fresh(self) -> KeySet | None:
+        """The keys, while a token may be verified with them without asking the issuer first.
+
+        The same object for as long as the issuer publishes the same keys.
+        """
+        return self._keys if self._age() <= self._times.fresh else None
 
     @property
     def left_out(self) -> Sequence[str]:
@@ -90,7 +113,11 @@ class KeyRing:
             message = "the identity provider cannot be reached"
             if "certificate" in self.problem:
                 message = f"{message}: {self.problem.partition(': ')[2]}"
-            raise Unavailable(message, retry_after=self._cooldown_left())
+            raise Unavailable(
+                message,
+                retry_after=self._cooldown_left(),
+                remedy=f"see that this machine reaches {self.issuer} (issuer_keys_not_fetched says what happened)",
+            )
         reason = "the issuer publishes no key for this token"
         raise Refused(reason)
 
@@ -131,10 +158,16 @@ class KeyRing:
         self._flight = asyncio.create_task(self._fetch_once(), name="jwks-fetch")
         return self._flight
 
+    def _count(self, outcome: str) -> None:
+        if self._metrics is not None:
+            self._metrics.key_fetches.labels(self.issuer, outcome).inc()
+
     async def _fetch_once(self) -> None:
         """Replace the keys by what the issuer answers; on any failure the last good ones stay."""
         try:
-            keys = parse_key_set(await self._fetch(), self._algorithms)
+            document = await self._fetch()
+            unchanged = self._keys if document == self._document else None
+            keys = unchanged or parse_key_set(document, self._algorithms, of_many="{" in self.issuer)
         except (KeysUnreachable, UnusableKeySet) as error:
             self.problem = str(error)
         except Exception as error:  # noqa: BLE001  an issuer's answer, whatever it is, must not become our 500
@@ -142,6 +175,9 @@ class KeyRing:
         else:
             if keys.left_out and keys.left_out != self.left_out:
                 logger.info("issuer_keys_left_out", issuer=self.issuer, left_out=list(keys.left_out))
-            self._keys, self._fetched_at, self.problem = keys, self._clock.monotonic(), None
+            self._keys, self._document = keys, document
+            self._fetched_at, self.problem = self._clock.monotonic(), None
+            self._count("fetched")
             return
+        self._count("failed")
         logger.warning("issuer_keys_not_fetched", issuer=self.issuer, problem=self.problem, has_keys=self.has_keys)

@@ -5,9 +5,17 @@ from typing import Any
 
 from app.identity.caller import CredentialKind, Scope, Service
 from app.identity.refusal import Refused
-from app.identity.tokens.claims import check_claims, find_claim, optional_text_claim, text_claim, text_list_claim
+from app.identity.remembered import Verified
+from app.identity.tokens.claims import (
+    check_claims,
+    check_tenant,
+    find_claim,
+    optional_text_claim,
+    text_claim,
+    text_list_claim,
+)
 from app.identity.tokens.unverified import UnverifiedToken
-from app.identity.tokens.verify import TokenVerifier
+from app.identity.tokens.verify import TokenVerifier, still_trusted
 from app.settings import MachineIssuerSettings
 
 _KNOWN_SCOPES = {scope.value: scope for scope in Scope}
@@ -21,23 +29,26 @@ class MachineIssuer:
         self._settings = settings
         self._verifier = verifier
 
-    async def service(self, token: UnverifiedToken, *, now: float) -> Service:
+    async def verified(self, token: UnverifiedToken, *, now: float) -> Verified[Service]:
         """Return the service a token is for. Raises Refused, or Unavailable if the issuer's keys cannot be fetched."""
         payload = await self._verifier.verify(token)
-        check_claims(token, payload, self._settings, now=now)
+        holds = still_trusted(self._verifier)
+        check_tenant(token, payload, self._settings)
+        until = check_claims(token, payload, self._settings, now=now)
         subject = text_claim(payload, ("sub",), "the subject")
         if subject is None:
             reason = "the token names no subject"
             raise Refused(reason)
         name_path = self._settings.claims.username
         name = optional_text_claim(payload, name_path) if name_path else None
-        return Service(
+        service = Service(
             credential_id=subject,
             name=name or subject,
             scopes=_scopes(find_claim(payload, self._settings.scope_claim)),
             owner_ids=self._owner_ids(payload),
             kind=CredentialKind.MACHINE_TOKEN,
         )
+        return Verified(service, until, holds)
 
     def _owner_ids(self, payload: Mapping[str, Any]) -> frozenset[str] | None:
         if self._settings.owners_claim is None:
@@ -45,7 +56,9 @@ class MachineIssuer:
         owner_ids = text_list_claim(payload, self._settings.owners_claim, "the machine's owners")
         if owner_ids is None:
             # Absent must not mean "all": a machine whose claim was forgotten would see every customer.
-            reason = "the token does not say which owners the machine is limited to"
+            reason = (
+                f"the token has no {self._settings.owners_claim}, which says the owners that the machine is limited to"
+            )
             raise Refused(reason)
         return frozenset(owner_ids)
 

@@ -6,7 +6,7 @@ from typing import Any
 import jwt
 
 from app.identity.tokens.unverified import UnverifiedToken
-from app.identity.tokens.verify import verified_payload
+from app.identity.tokens.verify import Expected, verified_payload
 
 # RFC 7518 section 3.2: an HMAC key has at least the size of the hash.
 _MINIMUM_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
@@ -15,22 +15,20 @@ _MINIMUM_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
 class SharedSecretVerifier:
     """Verifies tokens of one issuer with the secrets shared with it, any of them; `kid` means nothing here."""
 
-    def __init__(
-        self, secrets: Sequence[bytes], *, algorithms: Sequence[str], issuer: str, audiences: Sequence[str]
-    ) -> None:
+    def __init__(self, secrets: Sequence[bytes], expected: Expected) -> None:
         """Take the secrets. Raises ValueError if one is too short for one of the algorithms, or is no secret."""
         for secret in secrets:
-            _check(secret, algorithms)
+            _check(secret, expected.algorithms)
         self._secrets = tuple(secrets)
-        self._algorithms = tuple(algorithms)
-        self._issuer = issuer
-        self._audiences = tuple(audiences)
+        self._expected = expected
 
     async def verify(self, token: UnverifiedToken) -> dict[str, Any]:
         """Return the claims of a genuine token. Raises Refused."""
-        return verified_payload(
-            token, keys=self._secrets, algorithms=self._algorithms, issuer=self._issuer, audiences=self._audiences
-        )
+        return verified_payload(token, self._expected, keys=self._secrets)
+
+    def trusted(self) -> object | None:
+        """Return something that never changes: secrets change with a restart."""
+        return self
 
 
 def _check(secret: bytes, algorithms: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ name or carry keys (`jku`, `x5u`, `jwk`, `x5c`) are never even read: a forger wo
 import base64
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -51,9 +52,14 @@ def peek(text: str) -> UnverifiedToken:
         raise Refused(reason)
     issuer = _json_object(segments[2]).get("iss")
     if not isinstance(issuer, str):
-        reason = "the token names no issuer"
+        reason = "the token names no issuer: it has no claim iss with text"
         raise Refused(reason)
     return UnverifiedToken(text=text, algorithm=algorithm, key_id=key_id, type=kind, issuer=issuer)
+
+
+def claim_names(text: str) -> Sequence[str]:
+    """Return the names of a token's claims, as it says itself; what `peek` accepts has some."""
+    return sorted(_json_object(text.split(".")[1]))
 
 
 def _json_object(segment: str) -> dict[str, Any]:

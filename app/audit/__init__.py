@@ -1,0 +1,1 @@
+"""What somebody did, or was refused, of which no other row tells."""
