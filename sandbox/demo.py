@@ -99,7 +99,7 @@ async def _run(options: DemoOptions) -> None:
         broker = Broker(environment=broker_environment(options, ports, secrets), log=log)
         async with externals(ports, secrets, options.directory / "stackone.json") as up:
             await broker.migrate()
-            service_key = await broker.create_service_key()
+            service_key = up.identity.service_key = await broker.create_service_key()
             async with broker.serving(ports.broker_url) as child:
                 summary = Summary(
                     ports=ports,

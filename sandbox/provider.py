@@ -54,9 +54,10 @@ def create_provider(provider: Provider) -> FastAPI:
             for name, value in (("redirect_uri", redirect_uri), ("state", state))
         )
         form = (
-            f"<p><b>{escape(client_id)}</b> wants to read your data.</p>"
+            f"<p><b>{escape(client_id)}</b> wants to read your data. It will be able to</p>"
+            "<ul><li>read people, teams and records</li><li>go on until you take it back here</li></ul>"
             f'<form method="post" action="/authorize">{hidden}'
-            '<button name="decision" value="approve">Approve</button> '
+            '<button class="primary" name="decision" value="approve">Approve</button> '
             '<button name="decision" value="deny">Deny</button></form>'
         )
         return HTMLResponse(html_page("Sandbox provider", form))

@@ -66,7 +66,9 @@ class IdentityProvider:
         self.clock = clock
         self.keys = keys or KeyRing()
         self.faults = Faults()
+        self.sandbox_key = config.sandbox_key
         self.requests = RequestLog()
+        self.service_key: str | None = None
 
     def mint(self, order: TokenOrder) -> str:
         """Return a signed access token."""
@@ -89,6 +91,17 @@ class IdentityProvider:
         key = self.keys.signing(order.algorithm)
         # RFC 9068: an access token says that it is one, so that an ID token cannot pass for it.
         return jwt.encode(claims, key.private, algorithm=key.algorithm, headers={"kid": key.kid, "typ": "at+jwt"})
+
+    def user_of(self, token: str) -> User | None:
+        """Return whom an access token of this provider names, or None."""
+        try:
+            kid = jwt.get_unverified_header(token).get("kid")
+            key = next(key for key in self.keys.published if key.kid == kid)
+            public = key.private.public_key()
+            claims = jwt.decode(token, public, algorithms=[key.algorithm], audience=self.config.audience)
+        except (jwt.PyJWTError, StopIteration):
+            return None
+        return USERS.get(str(claims["sub"]))
 
     def reset(self) -> None:
         """Start over, with new keys."""

@@ -50,5 +50,8 @@ def broker_environment(
         "BROKER_DATABASE__URL": database_url(options),
         "BROKER_SERVICE_KEYS__PEPPER": secrets.pepper,
         "BROKER_IDENTITY__ISSUERS": json.dumps([issuer]),
+        "BROKER_USER_TOKENS__SECRETS": json.dumps([secrets.user_token_secret]),
+        "BROKER_INVITATIONS__PAGE_URL": page,
+        "BROKER_INVITATIONS__SECRETS": json.dumps([secrets.invitation_secret]),
     }
     return {**surroundings, **settings, **options.extra_environment()}

@@ -41,7 +41,8 @@ async def open_auth_link(project: TheProject, token: str = "") -> HTMLResponse:
     own = escape(project.config.own_url)
     # Its footer's links would have the browser look up the vendor's name.
     attributes = f'token="{escape(token)}" base-url="{own}" app-url="{own}" show-footer-links="false"'
-    hub = f"<stackone-hub {attributes}></stackone-hub>"
+    lead = "<p>Your credentials go to the provider. Whoever sent you this link does not see them.</p>"
+    hub = f"{lead}<stackone-hub {attributes}></stackone-hub>"
     script = '<script defer src="/embedded/webcomponent.js"></script>'
     return HTMLResponse(html_page("Connect your tools", hub, head=script), headers=_HEADERS)
 

@@ -11,7 +11,7 @@ from sandbox.stackone.sessions import ConnectSession
 
 
 async def _project(request: Request) -> Project:
-    project = request.app.state.project
+    project = request.app.state.external
     if not isinstance(project, Project):
         raise TypeError(project)
     return project

@@ -63,6 +63,7 @@ class Project:
         self.attempts = Attempts(clock)
         self.accounts = Accounts(Ticker(clock), self._announce)
         self.faults = Faults()
+        self.sandbox_key = config.sandbox_key
         self.requests = RequestLog(hook=on_request)
         self.webhooks = Deliverer(
             DeliverySettings(url=config.webhook_url, secret=config.webhook_secret, retry_delays=config.retry_delays),

@@ -2,7 +2,6 @@
 
 from typing import Any, ClassVar
 
-from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
@@ -13,7 +12,7 @@ from sandbox.stackone.accounts import LinkOrder
 from sandbox.stackone.decisions import Decisions, Lies
 from sandbox.stackone.gate import KeyChange, LimitChange
 from sandbox.stackone.listing import Listing
-from sandbox.stackone.project import Project
+from sandbox.stackone.parts import TheProject
 from sandbox.stackone.webhooks import WebhookChange
 from sandbox.switches import After, Limit, switch_router
 
@@ -71,88 +70,108 @@ class _Token(Body):
     token: str
 
 
-def switches(project: Project) -> APIRouter:
-    """Return every switch, behind the sandbox's key."""
-    router = switch_router(project.config.sandbox_key, project.faults, project.requests)
-    _add_account_switches(router, project)
-    _add_webhook_switches(router, project)
-    _add_behaviour_switches(router, project)
-    return router
+router = switch_router()
 
 
-def _add_account_switches(router: APIRouter, project: Project) -> None:
-    @router.get("/accounts")
-    async def list_accounts(after: After = 0, limit: Limit = KEPT_REQUESTS) -> JSONResponse:
-        written = [account_v1(account) for account in project.accounts]
-        return JSONResponse(written[after : after + limit])
-
-    @router.post("/accounts")
-    async def link_account(body: _NewAccount) -> JSONResponse:
-        return JSONResponse(account_v1(project.accounts.link(body.order())), 201)
-
-    @router.patch("/accounts/{account_id}")
-    async def change_account(account_id: str, body: _AccountChange) -> JSONResponse:
-        return JSONResponse(account_v1(project.accounts.change(account_id, body.given())))
-
-    @router.delete("/accounts/{account_id}")
-    async def delete_account(account_id: str) -> JSONResponse:
-        return JSONResponse(account_v1(project.accounts.delete(account_id)))
+@router.get("/accounts")
+async def list_accounts(project: TheProject, after: After = 0, limit: Limit = KEPT_REQUESTS) -> JSONResponse:
+    """Return the accounts of all owners."""
+    written = [account_v1(account) for account in project.accounts]
+    return JSONResponse(written[after : after + limit])
 
 
-def _add_webhook_switches(router: APIRouter, project: Project) -> None:
-    @router.post("/webhooks")
-    async def set_mode(body: WebhookChange) -> JSONResponse:
-        settings = project.webhooks.change(body)
-        return JSONResponse({"mode": settings.mode, "delay_ms": settings.delay_ms, "url": settings.url})
-
-    @router.get("/deliveries")
-    async def list_deliveries(after: After = 0, limit: Limit = KEPT_REQUESTS) -> JSONResponse:
-        return JSONResponse([delivery.to_json() for delivery in project.webhooks.log.after(after, limit)])
-
-    @router.post("/deliveries/settle")
-    async def wait_for_answers() -> JSONResponse:
-        return JSONResponse({"settled": await project.webhooks.settle(_SETTLE_SECONDS)})
-
-    @router.post("/deliveries/{n}/replay")
-    async def replay(n: int) -> JSONResponse:
-        return JSONResponse((await project.webhooks.replay(n)).to_json())
+@router.post("/accounts")
+async def link_account(project: TheProject, body: _NewAccount) -> JSONResponse:
+    """Link an account, as somebody does elsewhere."""
+    return JSONResponse(account_v1(project.accounts.link(body.order())), 201)
 
 
-def _add_behaviour_switches(router: APIRouter, project: Project) -> None:
-    @router.post("/listing")
-    async def set_listing(body: Listing) -> JSONResponse:
-        project.listing = body
-        return JSONResponse({})
+@router.patch("/accounts/{account_id}")
+async def change_account(project: TheProject, account_id: str, body: _AccountChange) -> JSONResponse:
+    """Change an account, as somebody does in StackOne's dashboard."""
+    return JSONResponse(account_v1(project.accounts.change(account_id, body.given())))
 
-    @router.post("/decisions")
-    async def set_decisions(body: Decisions) -> JSONResponse:
-        project.decisions = body
-        return JSONResponse(body.model_dump())
 
-    @router.post("/lies")
-    async def set_lies(body: Lies) -> JSONResponse:
-        project.lies = body
-        return JSONResponse(body.model_dump())
+@router.delete("/accounts/{account_id}")
+async def delete_account(project: TheProject, account_id: str) -> JSONResponse:
+    """Delete an account, as somebody does in StackOne's dashboard."""
+    return JSONResponse(account_v1(project.accounts.delete(account_id)))
 
-    @router.post("/auth-configs/{config_id}")
-    async def change_auth_config(config_id: str, body: _AuthConfigChange) -> JSONResponse:
-        return JSONResponse(project.change_auth_config(config_id, body.given()).for_the_backend())
 
-    @router.post("/limits")
-    async def set_limits(body: LimitChange) -> JSONResponse:
-        project.limits.change(body)
-        return JSONResponse(body.model_dump())
+@router.post("/webhooks")
+async def set_mode(project: TheProject, body: WebhookChange) -> JSONResponse:
+    """Say how events are delivered."""
+    settings = project.webhooks.change(body)
+    return JSONResponse({"mode": settings.mode, "delay_ms": settings.delay_ms, "url": settings.url})
 
-    @router.post("/api-key")
-    async def set_api_key(body: KeyChange) -> JSONResponse:
-        project.api_key.change(body)
-        return JSONResponse({"lacks_scope": project.api_key.lacks_scope})
 
-    @router.post("/sessions/revoke")
-    async def revoke_session(body: _Token) -> JSONResponse:
-        return JSONResponse({"revoked": project.sessions.revoke(body.token)})
+@router.get("/deliveries")
+async def list_deliveries(project: TheProject, after: After = 0, limit: Limit = KEPT_REQUESTS) -> JSONResponse:
+    """Return how deliveries went."""
+    return JSONResponse([delivery.to_json() for delivery in project.webhooks.log.after(after, limit)])
 
-    @router.post("/reset")
-    async def reset() -> JSONResponse:
-        project.reset()
-        return JSONResponse({})
+
+@router.post("/deliveries/settle")
+async def wait_for_answers(project: TheProject) -> JSONResponse:
+    """Wait until all events are delivered or given up."""
+    return JSONResponse({"settled": await project.webhooks.settle(_SETTLE_SECONDS)})
+
+
+@router.post("/deliveries/{n}/replay")
+async def replay(project: TheProject, n: int) -> JSONResponse:
+    """Deliver an event once more."""
+    return JSONResponse((await project.webhooks.replay(n)).to_json())
+
+
+@router.post("/listing")
+async def set_listing(project: TheProject, body: Listing) -> JSONResponse:
+    """Say what shape listings have."""
+    project.listing = body
+    return JSONResponse({})
+
+
+@router.post("/decisions")
+async def set_decisions(project: TheProject, body: Decisions) -> JSONResponse:
+    """Say how undocumented cases are decided."""
+    project.decisions = body
+    return JSONResponse(body.model_dump())
+
+
+@router.post("/lies")
+async def set_lies(project: TheProject, body: Lies) -> JSONResponse:
+    """Say which answers are untrue."""
+    project.lies = body
+    return JSONResponse(body.model_dump())
+
+
+@router.post("/auth-configs/{config_id}")
+async def change_auth_config(project: TheProject, config_id: str, body: _AuthConfigChange) -> JSONResponse:
+    """Enable or disable an auth config, or make it the default."""
+    return JSONResponse(project.change_auth_config(config_id, body.given()).for_the_backend())
+
+
+@router.post("/limits")
+async def set_limits(project: TheProject, body: LimitChange) -> JSONResponse:
+    """Say how many requests a minute are allowed."""
+    project.limits.change(body)
+    return JSONResponse(body.model_dump())
+
+
+@router.post("/api-key")
+async def set_api_key(project: TheProject, body: KeyChange) -> JSONResponse:
+    """Change the API key, or what it may do."""
+    project.api_key.change(body)
+    return JSONResponse({"lacks_scope": project.api_key.lacks_scope})
+
+
+@router.post("/sessions/revoke")
+async def revoke_session(project: TheProject, body: _Token) -> JSONResponse:
+    """End a connect session."""
+    return JSONResponse({"revoked": project.sessions.revoke(body.token)})
+
+
+@router.post("/reset")
+async def reset(project: TheProject) -> JSONResponse:
+    """Begin anew."""
+    project.reset()
+    return JSONResponse({})
