@@ -1,6 +1,8 @@
-import { useCallback, useEffect, useMemo, useState } from "react";
-import { BrokerClient } from "./connect";
-import { Integrations, type StackOne } from "./Integrations";
+import { useCallback, useEffect, useMemo, useRef, useState } from "react";
+import { ConnectProblem, createConnect, type LinkedAccount } from "@connect-broker/connect";
+import { ConnectProvider } from "@connect-broker/connect/react";
+import { Integrations } from "./Integrations";
+import { Invited } from "./Invited";
 import { SignIn } from "./SignIn";
 import { useTheme, type ThemeChoice } from "./theme";
 import { tokenSource, USERS, type DemoUser } from "./users";
@@ -13,11 +15,19 @@ interface Config {
 
 const SIGNED_IN_KEY = "demo-user";
 
+function nobody(): never {
+  throw new ConnectProblem("signed_out");
+}
+
 export function App() {
   const [theme, choice, choose] = useTheme();
   const [config, setConfig] = useState<Config | null>(null);
   const [failed, setFailed] = useState(false);
   const [user, setUser] = useState<DemoUser | null>(rememberedUser);
+  // Null until it is known; an invited visitor sees the invitation first, and signs in when it asks for that.
+  const [isInvited, setInvited] = useState<boolean | null>(null);
+  const [mustSignIn, setMustSignIn] = useState(false);
+  const [arrived, setArrived] = useState<LinkedAccount | null>(null);
 
   useEffect(() => {
     const life = new AbortController();
@@ -30,21 +40,49 @@ export function App() {
     return () => life.abort();
   }, []);
 
-  const client = useMemo(
-    () => (config && user ? new BrokerClient({ baseUrl: config.broker, getToken: tokenSource(user) }) : null),
+  const connect = useMemo(
+    () =>
+      config
+        ? createConnect({
+            brokerUrl: config.broker,
+            auth: { bearer: user ? tokenSource(user) : nobody },
+            stackone: { baseUrl: config.stackone, appUrl: config.appUrl },
+          })
+        : null,
     [config, user],
   );
-  const stackone = useMemo<StackOne | null>(
-    () => config && { baseUrl: config.stackone, appUrl: config.appUrl },
-    [config],
-  );
+  useEffect(() => {
+    if (connect === null) return undefined;
+    const look = () => setInvited((was) => connect.isInvited() || was === true);
+    look();
+    addEventListener("hashchange", look);
+    return () => removeEventListener("hashchange", look);
+  }, [connect]);
+
+  const main = useRef<HTMLElement>(null);
+  const hasJustSignedIn = useRef(false);
+  // Who signed in pressed a button that is gone.
+  useEffect(() => {
+    if (!hasJustSignedIn.current) return;
+    hasJustSignedIn.current = false;
+    (main.current?.querySelector<HTMLElement>("h1") ?? main.current)?.focus({ preventScroll: true });
+  }, [user]);
+
   const signIn = useCallback((chosen: DemoUser) => {
+    hasJustSignedIn.current = true;
     rememberUser(chosen);
     setUser(chosen);
+    setMustSignIn(false);
   }, []);
   const signOut = useCallback(() => {
     rememberUser(null);
     setUser(null);
+    setArrived(null);
+    setMustSignIn(true);
+  }, []);
+  const leaveInvitation = useCallback((account: LinkedAccount | null) => {
+    setArrived(account);
+    setInvited(false);
   }, []);
 
   return (
@@ -71,7 +109,7 @@ export function App() {
           )}
         </div>
       </header>
-      <main id="main" tabIndex={-1}>
+      <main id="main" ref={main} tabIndex={-1}>
         {failed ? (
           <div className="banner problem" role="alert">
             <h2>The demo is not running</h2>
@@ -79,12 +117,18 @@ export function App() {
               This page is served by <code>make demo</code>. Start it and reload.
             </p>
           </div>
-        ) : client && stackone && user ? (
-          <Integrations key={user.id} client={client} stackone={stackone} theme={theme} user={user} onSignOut={signOut} />
-        ) : user ? (
+        ) : !connect || isInvited === null ? (
           <p role="status">Loading…</p>
+        ) : user === null && (mustSignIn || !isInvited) ? (
+          <SignIn isInvited={isInvited} onChoose={signIn} />
         ) : (
-          <SignIn onChoose={signIn} />
+          <ConnectProvider key={user?.id} connect={connect} onSignedOut={signOut} theme={theme} closeOnBack>
+            {isInvited ? (
+              <Invited onLeave={leaveInvitation} />
+            ) : (
+              user && <Integrations user={user} arrived={arrived} onSignOut={signOut} />
+            )}
+          </ConnectProvider>
         )}
       </main>
     </>

@@ -1,21 +1,21 @@
 import { useEffect, useRef, useState } from "react";
-import { ConnectProblem, describe, type BrokerClient, type LinkedAccount } from "./connect";
-import { providerFor } from "./providers";
+import { ConnectProblem, describe, type Connect, type LinkedAccount } from "@connect-broker/connect";
+import en from "@connect-broker/connect/locales/en";
 
 interface DisconnectDialogProps {
-  client: BrokerClient;
+  connect: Connect;
   account: LinkedAccount;
+  name: string;
   onKeep: () => void;
   /** False: accepted, and finished by the broker a little later. */
   onGone: (isDone: boolean) => void;
 }
 
-export function DisconnectDialog({ client, account, onKeep, onGone }: DisconnectDialogProps) {
+export function DisconnectDialog({ connect, account, name, onKeep, onGone }: DisconnectDialogProps) {
   const dialog = useRef<HTMLDialogElement>(null);
   const life = useRef<AbortController | null>(null);
   const [isWorking, setIsWorking] = useState(false);
   const [problem, setProblem] = useState<ConnectProblem | null>(null);
-  const { name } = providerFor(account.provider);
 
   useEffect(() => {
     const shown = dialog.current;
@@ -30,12 +30,10 @@ export function DisconnectDialog({ client, account, onKeep, onGone }: Disconnect
     setIsWorking(true);
     setProblem(null);
     try {
-      onGone(await client.disconnect(account.account_id, signal));
+      onGone(await connect.disconnect(account.account_id, { signal }));
     } catch (error) {
       if (signal.aborted) return;
       const found = error instanceof ConnectProblem ? error : new ConnectProblem("broken");
-      // Somebody else was faster; the outcome is the one that was asked for.
-      if (found.kind === "not_found") return onGone(true);
       setProblem(found);
       setIsWorking(false);
     }
@@ -50,7 +48,7 @@ export function DisconnectDialog({ client, account, onKeep, onGone }: Disconnect
       </p>
       {problem !== null && (
         <p className="banner problem" role="alert">
-          <b>{describe(problem).title}.</b> {describe(problem).text}
+          <b>{describe(problem, en).title}.</b> {describe(problem, en).text}
         </p>
       )}
       <div className="dialog-actions">

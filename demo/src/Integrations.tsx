@@ -1,23 +1,19 @@
 import { useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { AccountRow } from "./AccountRow";
-import { ConnectHub, describe, useLinkedAccounts, useSessionStatus } from "./connect";
-import type { BrokerClient, ConnectRequest, LinkedAccount } from "./connect";
+import { describe, type ConnectProblem, type ConnectRequest, type LinkedAccount } from "@connect-broker/connect";
+import en from "@connect-broker/connect/locales/en";
+import { ConnectHub, useConnect, useConnections, useSessionStatus } from "@connect-broker/connect/react";
+import { Banners } from "./Banners";
 import { DisconnectDialog } from "./DisconnectDialog";
+import { InviteDialog } from "./InviteDialog";
 import { ProviderIcon } from "./ProviderIcon";
-import { PROVIDERS, providerFor } from "./providers";
-import type { Theme } from "./theme";
+import { providerFor, useCatalogue } from "./providers";
 import type { DemoUser } from "./users";
 
-export interface StackOne {
-  baseUrl: string;
-  appUrl: string;
-}
-
 interface IntegrationsProps {
-  client: BrokerClient;
-  stackone: StackOne;
-  theme: Theme;
   user: DemoUser;
+  /** What was linked through an invitation a moment ago. */
+  arrived: LinkedAccount | null;
   onSignOut: () => void;
 }
 
@@ -27,11 +23,14 @@ interface News {
   accountId: string | null;
 }
 
-export function Integrations({ client, stackone, theme, user, onSignOut }: IntegrationsProps) {
-  const { accounts, problem, changed, reload } = useLinkedAccounts(client);
+export function Integrations({ user, arrived, onSignOut }: IntegrationsProps) {
+  const connect = useConnect();
+  const { accounts, problem, recent, reload } = useConnections();
+  const catalogue = useCatalogue(connect);
+  const show = useCallback((key: string) => providerFor(key, catalogue), [catalogue]);
   const [request, setRequest] = useState<ConnectRequest | null>(null);
   const [leaving, setLeaving] = useState<LinkedAccount | null>(null);
-  const [underWay, setUnderWay] = useState<ReadonlySet<string>>(new Set());
+  const [isInviting, setInviting] = useState(false);
   const [news, setNews] = useState<News | null>(null);
   const heading = useRef<HTMLHeadingElement>(null);
   const isFirst = useRef(true);
@@ -43,6 +42,19 @@ export function Integrations({ client, stackone, theme, user, onSignOut }: Integ
     window.scrollTo(0, 0);
   }, [request]);
 
+  // A reload in the middle comes back to what was open, with a new token.
+  useEffect(() => {
+    const interrupted = connect.interrupted();
+    if (interrupted !== null) setRequest(interrupted);
+  }, [connect]);
+
+  // A row that is gone, and its buttons with it, is no place to be.
+  const wasLeaving = useRef(false);
+  useEffect(() => {
+    if (leaving === null && wasLeaving.current && document.activeElement === document.body) heading.current?.focus();
+    wasLeaving.current = leaving !== null;
+  }, [leaving]);
+
   const open = useCallback((wanted: ConnectRequest) => {
     setNews(null);
     setRequest(wanted);
@@ -50,7 +62,7 @@ export function Integrations({ client, stackone, theme, user, onSignOut }: Integ
 
   const linked = useCallback(
     (account: LinkedAccount) => {
-      const { name } = providerFor(account.provider);
+      const { name } = show(account.provider);
       setNews(
         account.usable
           ? { mood: "good", text: `${name} is connected.`, accountId: account.account_id }
@@ -61,10 +73,16 @@ export function Integrations({ client, stackone, theme, user, onSignOut }: Integ
             },
       );
       setRequest(null);
-      changed();
     },
-    [changed],
+    [show],
   );
+
+  useEffect(() => {
+    if (arrived === null) return;
+    linked(arrived);
+    heading.current?.focus();
+    // Not again when the catalogue, and with it a name, arrives.
+  }, [arrived]);
 
   if (request !== null) {
     return (
@@ -73,7 +91,7 @@ export function Integrations({ client, stackone, theme, user, onSignOut }: Integ
           <span aria-hidden="true">←</span> All integrations
         </button>
         <h1 id="connect-title" ref={heading} tabIndex={-1}>
-          {titleFor(request, accounts)}
+          {titleFor(request, accounts, show)}
         </h1>
         <p className="lead">
           {request.account_id
@@ -82,22 +100,22 @@ export function Integrations({ client, stackone, theme, user, onSignOut }: Integ
         </p>
         <div className="hub">
           <ConnectHub
-            client={client}
-            stackone={stackone}
             request={request}
-            theme={theme}
             onLinked={linked}
-            onSignedOut={onSignOut}
+            onCancelled={() => setRequest(null)}
           />
         </div>
       </section>
     );
   }
 
-  const sorted = accounts === null ? null : [...accounts].sort(byNeedAndName);
-  const free = accounts === null ? [] : PROVIDERS.filter((p) => !accounts.some((a) => a.provider === p.key));
+  const sorted = accounts === null ? null : [...accounts].sort((one, other) => byNeedAndName(one, other, show));
+  const free =
+    accounts === null || catalogue === null
+      ? []
+      : catalogue.filter(({ key, picker_only }) => !picker_only && !accounts.some((account) => account.provider === key));
   return (
-    <section aria-labelledby="integrations-title" aria-busy={accounts === null && problem === null}>
+    <section aria-labelledby="integrations-title" aria-busy={(accounts === null || catalogue === null) && problem === null}>
       <div className="title-row">
         <div>
           <h1 id="integrations-title" ref={heading} tabIndex={-1}>
@@ -105,9 +123,14 @@ export function Integrations({ client, stackone, theme, user, onSignOut }: Integ
           </h1>
           <p className="lead">The tools that {user.organisation} shares with Fieldnote.</p>
         </div>
-        <button type="button" className="primary" onClick={() => open({})}>
-          Browse all tools
-        </button>
+        <div className="actions">
+          <button type="button" onClick={() => setInviting(true)}>
+            Invite a colleague
+          </button>
+          <button type="button" className="primary" onClick={() => open({})}>
+            Browse all tools
+          </button>
+        </div>
       </div>
 
       <div role="status" className="news">
@@ -118,7 +141,8 @@ export function Integrations({ client, stackone, theme, user, onSignOut }: Integ
           {news.text}
         </p>
       )}
-      <Awaited client={client} onLinked={changed} />
+      <Awaited onLinked={reload} show={show} />
+      <Banners user={user} accounts={accounts} show={show} />
       {problem !== null && <ListProblem problem={problem} onReload={reload} onSignOut={onSignOut} />}
 
       <h2>Your connections</h2>
@@ -132,8 +156,9 @@ export function Integrations({ client, stackone, theme, user, onSignOut }: Integ
             <AccountRow
               key={account.account_id}
               account={account}
-              isNew={news?.accountId === account.account_id}
-              isLeaving={account.leaving || underWay.has(account.account_id)}
+              provider={show(account.provider)}
+              news={recent?.accountId !== account.account_id ? null : recent.mode === "edit" ? "reconnected" : "connected"}
+              isLeaving={account.leaving}
               onReconnect={() => open({ account_id: account.account_id, provider: account.provider })}
               onDisconnect={() => setLeaving(account)}
             />
@@ -145,7 +170,7 @@ export function Integrations({ client, stackone, theme, user, onSignOut }: Integ
         <>
           <h2>Available</h2>
           <ul className="providers">
-            {free.map((provider) => (
+            {free.map(({ key }) => show(key)).map((provider) => (
               <li key={provider.key} className="provider">
                 <ProviderIcon provider={provider} />
                 <div>
@@ -165,19 +190,18 @@ export function Integrations({ client, stackone, theme, user, onSignOut }: Integ
         </>
       )}
 
+      {isInviting && <InviteDialog user={user} catalogue={catalogue ?? []} onClose={() => setInviting(false)} />}
       {leaving !== null && (
         <DisconnectDialog
-          client={client}
+          connect={connect}
           account={leaving}
+          name={show(leaving.provider).name}
           onKeep={() => setLeaving(null)}
           onGone={(isDone) => {
-            const { name } = providerFor(leaving.provider);
+            const { name } = show(leaving.provider);
             const text = isDone ? `${name} is disconnected.` : `${name} is being disconnected.`;
-            if (!isDone) setUnderWay((before) => new Set(before).add(leaving.account_id));
             setNews({ mood: "good", text, accountId: null });
             setLeaving(null);
-            changed();
-            heading.current?.focus();
           }}
         />
       )}
@@ -185,36 +209,38 @@ export function Integrations({ client, stackone, theme, user, onSignOut }: Integ
   );
 }
 
+type Show = (key: string) => ReturnType<typeof providerFor>;
+
 /** What needs somebody comes first; the rest keeps its place from one reading to the next. */
-function byNeedAndName(one: LinkedAccount, other: LinkedAccount): number {
+function byNeedAndName(one: LinkedAccount, other: LinkedAccount, show: Show): number {
   return (
     Number(other.needs_reauth) - Number(one.needs_reauth) ||
-    providerFor(one.provider).name.localeCompare(providerFor(other.provider).name) ||
+    show(one.provider).name.localeCompare(show(other.provider).name) ||
     one.account_id.localeCompare(other.account_id)
   );
 }
 
-function titleFor(request: ConnectRequest, accounts: LinkedAccount[] | null): string {
+function titleFor(request: ConnectRequest, accounts: LinkedAccount[] | null, show: Show): string {
   if (request.account_id) {
     const account = accounts?.find((known) => known.account_id === request.account_id);
-    return `Reconnect ${providerFor(account?.provider ?? request.provider ?? "").name}`.trim();
+    return `Reconnect ${show(account?.provider ?? request.provider ?? "").name}`.trim();
   }
-  return request.provider ? `Connect ${providerFor(request.provider).name}` : "Connect a tool";
+  return request.provider ? `Connect ${show(request.provider).name}` : "Connect a tool";
 }
 
 interface ListProblemProps {
-  problem: Parameters<typeof describe>[0];
+  problem: ConnectProblem;
   onReload: () => void;
   onSignOut: () => void;
 }
 
 function ListProblem({ problem, onReload, onSignOut }: ListProblemProps) {
-  const words = describe(problem);
+  const words = describe(problem, en);
   const isSignedOut = problem.kind === "signed_out";
   return (
     <div className="banner problem" role="alert">
       <div>
-        <h3>{words.title}</h3>
+        <h2>{words.title}</h2>
         <p>{words.text}</p>
       </div>
       <button type="button" onClick={isSignedOut ? onSignOut : onReload}>
@@ -225,9 +251,9 @@ function ListProblem({ problem, onReload, onSignOut }: ListProblemProps) {
 }
 
 /** Follows an auth link that was sent to somebody: the page's address names its session (`?session=cs_...`). */
-function Awaited({ client, onLinked }: { client: BrokerClient; onLinked: () => void }) {
+function Awaited({ onLinked, show }: { onLinked: () => void; show: Show }) {
   const sessionId = useMemo(() => new URLSearchParams(location.search).get("session"), []);
-  const { status, problem } = useSessionStatus(client, sessionId);
+  const { status, problem } = useSessionStatus(sessionId);
   const isLinked = status?.status === "linked";
   useEffect(() => {
     if (isLinked) onLinked();
@@ -239,17 +265,19 @@ function Awaited({ client, onLinked }: { client: BrokerClient; onLinked: () => v
       <p className="banner problem" role="status">
         {problem.kind === "not_found" || problem.kind === "invalid"
           ? "We know no such invitation. Ask for a new one."
-          : `${describe(problem).title}. ${describe(problem).text}`}
+          : `${describe(problem, en).title}. ${describe(problem, en).text}`}
       </p>
     );
   }
   if (status === null) return null;
-  const name = status.provider === null ? "the tool" : providerFor(status.provider).name;
+  const name = status.provider === null ? "the tool" : show(status.provider).name;
   const words = {
     pending: `Waiting for somebody to connect ${name} through the link that was sent.`,
     linked: `The link was used: ${name} is connected.`,
     expired: "The link that was sent has expired. Send a new one.",
     failed: "The link that was sent could not be made. Send a new one.",
+    ended: "The link that was sent is no longer valid. Send a new one.",
+    unknown: "We do not know whether the link that was sent works. Send a new one if it does not.",
   }[status.status];
   return (
     <p className={`banner ${isLinked ? "good" : "plain"}`} role="status" data-session={status.status}>

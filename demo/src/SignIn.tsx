@@ -1,9 +1,24 @@
+import { useEffect, useRef } from "react";
 import { USERS, type DemoUser } from "./users";
 
-export function SignIn({ onChoose }: { onChoose: (user: DemoUser) => void }) {
+interface SignInProps {
+  isInvited: boolean;
+  onChoose: (user: DemoUser) => void;
+}
+
+export function SignIn({ isInvited, onChoose }: SignInProps) {
+  const heading = useRef<HTMLHeadingElement>(null);
+  // Who signed out pressed a button that is gone.
+  useEffect(() => {
+    if (document.activeElement === document.body) heading.current?.focus({ preventScroll: true });
+  }, []);
+
   return (
     <section className="sign-in" aria-labelledby="sign-in-title">
-      <h1 id="sign-in-title">Who are you today?</h1>
+      <h1 id="sign-in-title" ref={heading} tabIndex={-1}>
+        Who are you today?
+      </h1>
+      {isInvited && <p className="banner plain">You were invited to connect a tool. Sign in to go on.</p>}
       <p className="lead">
         A stand-in for your product’s own sign-in. Each person gets a real signed token; whose data they see follows from
         it, and from nothing the page says.

@@ -1,6 +1,6 @@
 /** How an account's state is told to people. */
 
-import type { LinkedAccount } from "./connect";
+import type { LinkedAccount } from "@connect-broker/connect";
 
 export type Mood = "good" | "attention" | "paused";
 

@@ -1,3 +1,4 @@
+import "@connect-broker/connect/styles.css";
 import "./styles.css";
 import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";

@@ -1,23 +1,50 @@
-/** The providers that this product offers. A real one may keep such a list, or let the Hub's own picker do it. */
+/** How providers are shown: the broker's catalogue says what may be connected, and by which name. */
+
+import type { Connect, Connector } from "@connect-broker/connect";
+import { useEffect, useState } from "react";
 
 export interface Provider {
   key: string;
   name: string;
   what: string;
-  colour: string;
+  logo: string | null;
 }
 
-export const PROVIDERS: readonly Provider[] = [
-  { key: "bamboohr", name: "BambooHR", what: "Employees and time off", colour: "#4d7c0f" },
-  { key: "workday", name: "Workday", what: "Employees and organisation", colour: "#0b63a8" },
-  { key: "salesforce", name: "Salesforce", what: "Contacts and accounts", colour: "#0f6f9e" },
-  { key: "sap_successfactors", name: "SAP SuccessFactors", what: "Employees and time off", colour: "#0a58b8" },
-];
+const CATEGORIES: Record<string, string> = {
+  hris: "Employees and time off",
+  crm: "Contacts and accounts",
+  ats: "Jobs and candidates",
+  lms: "Courses and learning",
+  iam: "Users and access",
+};
 
-/** Returns how to show a provider; one that is not in the list gets a readable name. */
-export function providerFor(key: string): Provider {
-  const known = PROVIDERS.find((provider) => provider.key === key);
-  if (known) return known;
+/** Returns what may be connected, or null until it is known. */
+export function useCatalogue(connect: Connect): readonly Connector[] | null {
+  const [catalogue, setCatalogue] = useState<readonly Connector[] | null>(null);
+  useEffect(() => {
+    const life = new AbortController();
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const read = () =>
+      connect.connectors({ signal: life.signal }).then(setCatalogue, () => {
+        if (!life.signal.aborted) timer = setTimeout(read, 5_000);
+      });
+    void read();
+    return () => {
+      life.abort();
+      clearTimeout(timer);
+    };
+  }, [connect]);
+  return catalogue;
+}
+
+/** Returns how to show a provider; one that is not in the catalogue gets a readable name. */
+export function providerFor(key: string, catalogue: readonly Connector[] | null): Provider {
+  const known = catalogue?.find((connector) => connector.key === key);
   const name = key.replace(/[_-]+/g, " ").replace(/\b\w/g, (letter) => letter.toUpperCase());
-  return { key, name, what: "", colour: "#5a6675" };
+  return {
+    key,
+    name: known?.label ?? name,
+    what: known?.categories.map((category) => CATEGORIES[category] ?? category.toUpperCase()).join(", ") ?? "",
+    logo: known?.logo_url ?? null,
+  };
 }

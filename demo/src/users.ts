@@ -1,6 +1,6 @@
 /** The demo's own sign-in. In your product this is your identity provider's library. */
 
-import { ConnectProblem } from "./connect";
+import { ConnectProblem } from "@connect-broker/connect";
 
 export interface DemoUser {
   id: "alice" | "bob" | "carol";
@@ -24,12 +24,16 @@ export function tokenSource(user: DemoUser) {
 
   return async ({ renew, signal }: { renew: boolean; signal: AbortSignal }): Promise<string> => {
     if (!renew && Date.now() < goodUntil) return token;
+    const unreachable = (cause: unknown) => {
+      signal.throwIfAborted();
+      throw new ConnectProblem("offline", { cause });
+    };
     const response = await fetch("/demo/sign-in", {
       method: "POST",
       headers: { "content-type": "application/json" },
       body: JSON.stringify({ user: user.id }),
       signal,
-    });
+    }).catch(unreachable);
     if (response.status === 401 || response.status === 403) throw new ConnectProblem("signed_out");
     if (!response.ok) throw new ConnectProblem("unavailable");
     const answer = (await response.json()) as { token: string; expires_in: number };

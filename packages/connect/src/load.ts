@@ -1,0 +1,18 @@
+/** Loading what is needed on demand, also on a page that is older than the server's files. */
+
+let tries = 0;
+
+/**
+ * Imports a module. Browsers remember one that could not be loaded for as long as the page lives: what fails is asked for
+ * under another address at once, and each time after that.
+ */
+export async function load<Module>(ask: () => Promise<Module>): Promise<Module> {
+  try {
+    return await ask();
+  } catch (error) {
+    const [address] = /https?:\/\/[^\s'"]+\.m?js[^\s'"]*/.exec(String(error)) ?? [];
+    if (address === undefined) throw error;
+    tries += 1;
+    return (await import(/* @vite-ignore */ /* webpackIgnore: true */ /* turbopackIgnore: true */ `${address}?again=${tries}`)) as Module;
+  }
+}
