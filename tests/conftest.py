@@ -6,7 +6,10 @@ begins at the same place in each test. BROKER_TEST_CHANCE=free gives both their 
 
 import os
 import random
+import shutil
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal
 
 import pytest
@@ -18,6 +21,8 @@ from tests.support.world import World, open_world
 
 _IS_REPEATABLE = os.environ.get("BROKER_TEST_CHANCE", "fixed") != "free"
 _SEED = 8
+_IN_MEMORY = Path("/dev/shm")  # noqa: S108  the directory made in it is this user's only
+_ROOM_FOR_FILES = 1 << 30
 
 # How long an example takes depends on what else the machine does, so it fails nothing.
 settings.register_profile(
@@ -51,9 +56,9 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(autouse=True)
 def _logs_as_in_production() -> None:
-    """Log as the broker does: redacted JSON."""
+    """Log as the broker does, redacted JSON, whatever a command that ran in this process before has set."""
     configure_logs("INFO")
 
 
@@ -73,9 +78,14 @@ def postgresql_databases(tmp_path_factory: pytest.TempPathFactory, worker: str) 
 
 
 @pytest.fixture(scope="session")
-def sqlite_databases(tmp_path_factory: pytest.TempPathFactory) -> SqliteDatabases:
-    """Give access to SQLite files with the newest schema."""
-    return SqliteDatabases(tmp_path_factory.mktemp("sqlite"))
+def sqlite_databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqliteDatabases]:
+    """Give access to SQLite files with the newest schema: in memory where there is room, as no test cuts the power."""
+    room = shutil.disk_usage(_IN_MEMORY).free if _IN_MEMORY.is_dir() else 0
+    if room < _ROOM_FOR_FILES:
+        yield SqliteDatabases(tmp_path_factory.mktemp("sqlite"))
+        return
+    with TemporaryDirectory(dir=_IN_MEMORY, prefix="broker-tests-") as directory:
+        yield SqliteDatabases(Path(directory))
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import { createInterface } from 'node:readline';
 // Its notices go where nobody reads answers.
 console.info = console.error;
 const { default: Provider } = await import(
-  new URL('../../demo/node_modules/oidc-provider/lib/index.js', import.meta.url).href
+  new URL('../../node_modules/oidc-provider/lib/index.js', import.meta.url).href
 );
 
 const LIFETIME_SECONDS = 3600;

@@ -22,7 +22,7 @@ from tests.attacks.opened import not_on_this_machine
 from tests.support.tokens import SigningKey
 
 _SCRIPT = Path(__file__).with_name("openid_provider.mjs")
-_PACKAGE = Path(__file__).resolve().parents[2] / "demo" / "node_modules" / "oidc-provider"
+_PACKAGE = Path(__file__).resolve().parents[2] / "node_modules" / "oidc-provider"
 _SIGNED_IN = "http://127.0.0.1/signed-in"
 _SECONDS = 30
 PEOPLE: Mapping[str, Mapping[str, str]] = {
@@ -49,7 +49,7 @@ class OpenIdProvider:
         """Start it with these keys, the first of which signs."""
         node = shutil.which("node")
         if node is None or not _PACKAGE.is_dir():
-            not_on_this_machine("no Node.js, or the packages of demo/ are not installed: run npm ci in demo/")
+            not_on_this_machine("no Node.js, or the npm packages are not installed: run npm ci")
         environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         self._process = await asyncio.create_subprocess_exec(
             node,

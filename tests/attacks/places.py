@@ -21,6 +21,8 @@ class Kind(StrEnum):
     CURSOR = "cursor"
     TOKEN = "session token"
     ERASURE = "erasure"
+    INVITATION = "invitation"
+    CODE = "code of an invitation"
 
 
 # An id-bearing place that stands in neither table fails the matrix: say which it is.
@@ -30,14 +32,33 @@ IDS: Mapping[tuple[Where, str], Kind] = {
     ("path", "session_id"): Kind.SESSION,
     ("path", "owner_id"): Kind.OWNER,
     ("body", "owner_id"): Kind.OWNER,
+    ("query", "owner_id"): Kind.OWNER,
+    ("query", "account_id"): Kind.ACCOUNT,
     ("query", "cursor"): Kind.CURSOR,
     ("body", "token"): Kind.TOKEN,
     ("path", "erasure_id"): Kind.ERASURE,
+    ("path", "invitation_id"): Kind.INVITATION,
+    ("body", "code"): Kind.CODE,
 }
 NO_IDS: Mapping[tuple[Where, str], str] = {
     ("query", "provider"): "names a product, not anybody's thing",
+    ("path", "provider"): "names a product",
+    ("path", "destination"): "names a service of the operator's; limited keys are refused",
+    ("path", "position"): "a position that all owners' changes share; limited keys are refused",
+    ("query", "state"): "one of two words",
+    ("query", "user"): "one of the owner's users; whoever may ask for the owner may name any",
+    ("body", "user"): "one of the owner's users",
     ("query", "status"): "a filter over one's own",
     ("query", "limit"): "a number",
+    ("query", "channel"): "a word from a fixed list",
+    ("query", "live"): "yes or no",
+    ("query", "needs_reauth"): "yes or no",
+    ("query", "usable"): "yes or no",
+    ("query", "updated_since"): "a moment",
+    ("query", "snapshot"): "yes or no",
+    ("query", "kind"): "a word from a fixed list",
+    ("query", "max_age"): "seconds",
+    ("query", "must_be_fresh"): "yes or no",
     ("query", "after"): "a position that all owners' changes share; see the feed's own test",
     ("query", "wait"): "seconds",
     ("header", "x-stackone-signature"): "the webhook's credential",
@@ -50,9 +71,13 @@ NO_IDS: Mapping[tuple[Where, str], str] = {
     ("body", "origin_owner_name"): "a service's word; counts only until a name is pinned",
     ("body", "origin_username"): "a service's word",
     ("body", "expires_in"): "seconds",
+    ("body", "for"): "a service's word: who may open it, who has to prove it",
+    ("body", "return_url"): "a page of the operator's",
     ("body", "metadata"): "free JSON",
     ("body", "type"): "one of two words",
+    ("body", "shared"): "yes or no",
     ("body", "name"): "free text",
+    ("body", "owner_name"): "a service's word; counts only until a name is pinned",
     ("body", "dry_run"): "yes or no",
     ("body", "channel"): "a word from a fixed list",
     ("body", "has_account"): "yes or no",

@@ -41,7 +41,23 @@ _LISTS = {"categories"}
 _NOT_TEXT = {"multiple", "dry_run", "has_account", "expires_in", "max_removal_percent"}
 # An empty filter filters nothing, and an empty path segment is another path.
 _MAY_BE_EMPTY = {("query", "cursor"), ("body", "metadata"), ("body", "claims")}
-_FILLED: Mapping[str, object] = {"name": "a", "owner_id": "org_acme", "token": "t"}
+_FILLED: Mapping[str, object] = {
+    "name": "a",
+    "owner_id": "org_acme",
+    "token": "t",
+    "user": "dora",
+    "code": "c",
+    "account_id": "1",
+}
+
+
+_IN_PATHS = (
+    ("owner_id", "org_acme"),
+    ("account_id", "1"),
+    ("provider", "bamboohr"),
+    ("destination", "crm"),
+    ("position", "1"),
+)
 
 
 @dataclass(frozen=True)
@@ -77,7 +93,7 @@ class Scene:
         """Put a text into a place."""
         operation, query, body = place.operation, {}, {name: _FILLED[name] for name in place.operation.required_fields}
         path = operation.path.replace("{" + place.name + "}", quote(text.encode("utf-8", "surrogatepass"), safe=""))
-        for name, value in (("owner_id", "org_acme"), ("session_id", self.session_id), ("account_id", "1")):
+        for name, value in (*_IN_PATHS, ("session_id", self.session_id)):
             path = path.replace(f"{{{name}}}", value)
         if place.where == "query":
             query[place.name] = text.encode("utf-8", "surrogatepass")

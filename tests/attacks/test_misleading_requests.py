@@ -214,6 +214,10 @@ async def test_no_account_id_leads_stackone_elsewhere(scene: Scene, spelled: str
     assert asked_upstream(scene.world)[asked:] in ([], [("GET", f"/accounts/{spelled}")])
 
 
+# Load balancers ask these by HEAD as well, which the document leaves to HTTP.
+HEALTH = {"/livez", "/readyz"}
+
+
 @pytest.mark.parametrize("path", sorted({operation.path for operation in operations()}))
 @pytest.mark.parametrize(
     "method",
@@ -224,6 +228,9 @@ async def test_only_the_documented_verbs_do_anything(scene: Scene, path: str, me
         return
     target = path.replace("{account_id}", scene.accounts["alice"]).replace("{", "").replace("}", "")
     answer = await scene.unchanged_by(target, method=method, headers=[("X-Http-Method-Override", "DELETE")])
+    if method == "HEAD" and path in HEALTH:
+        assert (answer.status, answer.body) == (200, b"")
+        return
     assert answer.status in ({400} if method in {"get", "JEFF"} else {405})
     if answer.status == 405:
         allowed = set(answer.headers["allow"].split(", "))

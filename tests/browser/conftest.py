@@ -2,7 +2,6 @@
 
 import asyncio
 import fcntl
-import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -15,12 +14,12 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.browser.house import House
 from tests.browser.integrations_page import IntegrationsPage
-from tests.browser.places import REPOSITORY, SCREENSHOTS
+from tests.browser.places import REPOSITORY, SCREENSHOTS, chromium_program
 from tests.browser.watched_context import PATIENCE_MS, WatchedContext
 from tests.e2e.demo_process import running_demo
 
 _DEMO = REPOSITORY / "demo"
-_BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+_SOURCES = ("demo/src", "demo/public", "packages/connect/src", "packages/connect/scripts")
 # Tests open far more sessions than a person, and wait for nothing that only protects a production StackOne.
 _BROKER_SETTINGS = (
     "--broker-env=BROKER_LIMITS__MINT_PER_USER=10000/minute",
@@ -29,17 +28,9 @@ _BROKER_SETTINGS = (
     "--broker-env=BROKER_LIMITS__LIVE_SESSIONS_PER_OWNER=100000",
     "--broker-env=BROKER_STACKONE__BREAKER_SECONDS=0.5",
     "--broker-env=BROKER_STACKONE__MAX_ATTEMPTS=1",
+    "--broker-env=BROKER_IDENTITY__COOKIE={}",
 )
 _MOST_SECONDS = 240
-
-
-def _program() -> str:
-    found = os.environ.get("BROKER_CHROMIUM") or next(
-        (path for name in _BROWSERS if (path := shutil.which(name))), None
-    )
-    if found is None:
-        pytest.skip("no Chromium: install it (Debian, Ubuntu: apt-get install chromium) or name one in BROKER_CHROMIUM")
-    return found
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -59,15 +50,15 @@ def built_page() -> None:
 
 def _build_unless_fresh() -> None:
     built = _DEMO / "dist" / "index.html"
-    sources = [path for folder in ("src", "public") for path in (_DEMO / folder).rglob("*") if path.is_file()]
-    sources += [_DEMO / name for name in ("index.html", "package-lock.json", "vite.config.ts")]
+    sources = [path for folder in _SOURCES for path in (REPOSITORY / folder).rglob("*") if path.is_file()]
+    sources += [_DEMO / "index.html", _DEMO / "vite.config.ts", REPOSITORY / "package-lock.json"]
     if built.is_file() and built.stat().st_mtime > max(path.stat().st_mtime for path in sources):
         return
     if shutil.which("npm") is None:
         pytest.skip("the page is not built and there is no Node.js >= 20.19 to build it")
-    if not (_DEMO / "node_modules").is_dir():
-        subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=_DEMO, check=True)
-    subprocess.run(["npm", "run", "build", "--silent"], cwd=_DEMO, check=True)
+    if not (REPOSITORY / "node_modules").is_dir():
+        subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=REPOSITORY, check=True)
+    subprocess.run(["npm", "run", "build", "--silent"], cwd=REPOSITORY, check=True)
 
 
 @pytest.fixture(scope="session")
@@ -90,7 +81,7 @@ class Chromium:
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Chromium]:
     """Start Chromium with its popup blocker on, which Playwright would turn off."""
-    program = _program()
+    program = chromium_program()
     expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(

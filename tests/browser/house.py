@@ -83,9 +83,10 @@ class House:
         return answer.json()
 
     def empty(self) -> None:
-        """Unlink everything at StackOne, and wait until the broker has heard of it."""
+        """End all sessions and unlink everything at StackOne, and wait until the broker has heard of it."""
         self.switch("DELETE", "/faults")
         self.switch("POST", "/webhooks", {"mode": "deliver"})
+        self._end_sessions()
         for account in self.accounts():
             self.switch("DELETE", f"/accounts/{account['id']}")
         self.switch("POST", "/deliveries/settle")
@@ -95,6 +96,14 @@ class House:
         for user in ("alice", "bob"):
             self.until(lambda user=user: not self.listed(user))  # type: ignore[misc]
         self.switch("POST", "/reset")
+
+    def _end_sessions(self) -> None:
+        """End what an earlier test left open: what is linked next would fit its session as well as the new one."""
+        service = {"authorization": f"Bearer {self.ready['service_key']}"}
+        for owner_id in {user["owner_id"] for user in self.ready["users"].values()}:
+            path = f"{self.broker_url}/v1/owners/{owner_id}/connect-sessions"
+            for session in self._http.get(f"{path}?live=true&limit=200", headers=service).json()["data"]:
+                assert self._http.delete(f"{path}/{session['id']}", headers=service).is_success
 
     def accounts(self) -> list[dict[str, Any]]:
         """Return what is linked at StackOne."""
@@ -149,6 +158,21 @@ class House:
         )
         assert answer.status_code == 201, answer.text
         return dict(answer.json())
+
+    def invite(self, user: str, **fields: Any) -> str:
+        """Have the customer's backend invite a user's owner, and return what its link says behind the page."""
+        owner_id = self.ready["users"][user]["owner_id"]
+        answer = self._http.post(
+            f"{self.broker_url}/v1/owners/{owner_id}/invitations", json=fields, headers=self._as_service()
+        )
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["url"]).removeprefix(self.page_url)
+
+    def end_invitations(self, user: str) -> None:
+        """Take back every invitation of a user's owner."""
+        path = f"{self.broker_url}/v1/owners/{self.ready['users'][user]['owner_id']}/invitations"
+        for invitation in self._http.get(f"{path}?live=true", headers=self._as_service()).json()["data"]:
+            assert self._http.delete(f"{path}/{invitation['id']}", headers=self._as_service()).is_success
 
     def session_status(self, owner_id: str, session_id: str) -> dict[str, Any]:
         """Ask the broker, as a backend, how a session stands."""

@@ -22,8 +22,12 @@ class IntegrationsPage:
 
     def sign_in(self, user: str) -> None:
         """Choose a user on the first page."""
-        self.page.get_by_role("button", name=f"Continue as {user.capitalize()}").click()
+        self.choose(user)
         self.expect_list()
+
+    def choose(self, user: str) -> None:
+        """Press a user's button where the page asks who is there."""
+        self.page.get_by_role("button", name=f"Continue as {user.capitalize()}").click()
 
     def reload(self) -> None:
         """Load the page anew."""

@@ -9,8 +9,10 @@ from typing import Any
 from pydantic import BaseModel, SecretStr
 from pydantic_core import PydanticUndefined, to_jsonable_python
 
+from app.http.document import operations
 from app.main import create_app
 from app.settings import PREFIX, Section, Settings
+from tests.checks.blocking_client import blocking_client, blocking_mirror
 from tests.checks.browser_api import browser_document
 from tests.support.world import settings_for
 
@@ -54,6 +56,20 @@ document (`/openapi.json`, `/docs`; on in development, and with `BROKER_HTTP__DO
 
 This page is written from the code by `make docs`.
 
+"""
+
+
+_API_CHANGES = """
+## How the API changes
+
+- `/v1` stays. What a client that ignores unknown fields and unknown `code`s relies on does not change within it:
+  fields, codes, kinds of changes and routes are added, never removed or given another meaning.
+- What is to go is marked `deprecated` in the OpenAPI document and in the changelog, and works for two minor releases at
+  least. What cannot go that way gets `/v2`, beside `/v1`.
+- Until 1.0 a minor release (0.2.0 is this one) may change `/v1` once more; the changelog's *Renamed* and *Changed* say
+  how.
+- Releases follow semantic versioning; the document's `info.version` is the broker's. The database's schema says which
+  releases may still serve on it ([operations.md](operations.md)).
 """
 
 
@@ -122,28 +138,64 @@ def openapi_document() -> dict[str, Any]:
 
 def endpoints_page() -> str:
     """Write docs/endpoints.md."""
-    lines = ["| channel | endpoint | what it does | answers |", "|---|---|---|---|"]
+    document = openapi_document()
+    lines = ["| channel | endpoint | what it does | scope | answers |", "|---|---|---|---|---|"]
     order = ("browser", "service", "webhook", "health")
     found = [
         (order.index(operation["tags"][0]), path, method.upper(), operation)
-        for path, item in openapi_document()["paths"].items()
+        for path, item in document["paths"].items()
         for method, operation in item.items()
     ]
     for channel, path, method, operation in sorted(found, key=lambda row: row[:3]):
         statuses = " ".join(operation["responses"])
-        lines.append(f"| {order[channel]} | `{method} {path}` | {operation['summary']} | {statuses} |")
-    return _ENDPOINTS_HEAD + "\n".join(lines) + "\n"
+        scope = f"`{operation['x-required-scope']}`" if "x-required-scope" in operation else ""
+        lines.append(f"| {order[channel]} | `{method} {path}` | {operation['summary']} | {scope} | {statuses} |")
+    return _ENDPOINTS_HEAD + "\n".join(lines) + "\n\n" + "\n".join(_resources(document)) + _API_CHANGES
+
+
+# A resource for each heading: the operation whose answer shows it.
+_RESOURCES = {
+    "A session token": "createConnectSession",
+    "A session": "getOwnerConnectSession",
+    "A linked account": "getAccount",
+    "A change": "listEvents",
+    "An owner": "getOwner",
+    "A connector": "listOwnerConnectors",
+    "An invitation": "createInvitation",
+    "Which account to use": "useOwnerProvider",
+    "A user token": "createUserToken",
+    "An erasure": "getErasure",
+    "An error": "createOwnerConnectSession",
+}
+
+
+def _resources(document: dict[str, Any]) -> Iterator[str]:
+    """Show each resource as JSON."""
+    yield "## Every resource as JSON\n"
+    by_id = {operation["operationId"]: operation for _, operation in operations(document)}
+    for title, name in _RESOURCES.items():
+        responses = by_id[name]["responses"]
+        answer = (
+            responses["422"] if title == "An error" else next(responses[s] for s in ("200", "201") if s in responses)
+        )
+        [content] = answer["content"].values()
+        shown = content["examples"]["invalid_input"]["value"] if title == "An error" else content["example"]
+        if isinstance(shown, dict) and "data" in shown:
+            shown = shown["data"][0]
+        yield f"### {title}\n\n```json\n{json.dumps(shown, indent=2, ensure_ascii=False)}\n```\n"
 
 
 def browser_api() -> str:
-    """Write demo/openapi.json."""
+    """Write packages/connect/openapi.json."""
     return browser_document(openapi_document())
 
 
 PAGES = {
     "docs/configuration.md": configuration_page,
     "docs/endpoints.md": endpoints_page,
-    "demo/openapi.json": browser_api,
+    "packages/connect/openapi.json": browser_api,
+    "clients/python/src/connect_broker_client/blocking.py": blocking_client,
+    "clients/python/src/connect_broker_client/blocking_mirror.py": blocking_mirror,
 }
 
 if __name__ == "__main__":

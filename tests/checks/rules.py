@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fastapi import APIRouter, FastAPI
+from fastapi.dependencies.models import Dependant
 from fastapi.params import Query
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
@@ -105,13 +106,25 @@ def _loose_queries_of(router: APIRouter) -> Iterator[str]:
             continue
         models = _query_models(route)
         for method in route.methods or ():
-            parameters = paths[route.path][method.lower()].get("parameters", [])
-            read = {parameter["name"] for parameter in parameters if parameter["in"] == "query"}
+            if route.include_in_schema:
+                parameters = paths[route.path][method.lower()].get("parameters", [])
+                read = {parameter["name"] for parameter in parameters if parameter["in"] == "query"}
+            else:
+                # It stands in no document, so what it reads is what its function takes.
+                read = {
+                    parameter.name for dependant in _dependants(route.dependant) for parameter in dependant.query_params
+                }
             known = {field.alias or name for model in models for name, field in model.model_fields.items()}
             if read != known or len(models) > 1:
                 yield f"{method} {route.path} reads {sorted(read)} from its query, which is not one model"
             elif models and models[0].model_config.get("extra") != "forbid":
                 yield f"{method} {route.path} accepts unknown names in its query"
+
+
+def _dependants(dependant: Dependant) -> Iterator[Dependant]:
+    yield dependant
+    for inner in dependant.dependencies:
+        yield from _dependants(inner)
 
 
 def _query_models(route: APIRoute) -> list[type[BaseModel]]:

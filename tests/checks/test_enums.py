@@ -7,7 +7,7 @@ from mypy import api
 ROOT = Path(__file__).parents[2]
 MISTAKES = {
     "an outcome that does not exist": """
-        from app.linked_accounts.apply import Decision
+        from app.linked_accounts.decide import Decision
         def buried(decision: Decision) -> bool:
             return decision.outcome == "burried"
         """,

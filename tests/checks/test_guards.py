@@ -16,7 +16,16 @@ import pytest
 from tests.checks.pages import ROOT
 from tests.checks.rules import plain_enums, replaced_words
 
-_COPIED = ("app", "sandbox", "tests", "migrations", "docs", "demo/openapi.json", "pyproject.toml", "README.md")
+_COPIED = (
+    "app",
+    "sandbox",
+    "tests",
+    "migrations",
+    "docs",
+    "packages/connect/openapi.json",
+    "pyproject.toml",
+    "README.md",
+)
 _SEEDED_IMPORTS = (
     ("app.connect_sessions.mint", "fastapi"),
     ("app.connect_sessions.ledger", "starlette.requests"),
@@ -72,7 +81,7 @@ def refusals(tmp_path_factory: pytest.TempPathFactory) -> Refusals:
     _add(tree / "app/seeded.py", _misspelt_states())
     _add(tree / "app/linked_accounts/routes.py", _SEEDED_ROUTE)
     _add(tree / "app/sync/routes.py", "\nfrom fastapi import Query\nfrom pydantic import BaseModel\n" + _SEEDED_QUERY)
-    _add(tree / "demo/openapi.json", " ")
+    _add(tree / "packages/connect/openapi.json", " ")
     _add(tree / "app/push/sender.py", "\nWORD = 'what the neighbours said of the parcel'\n")
     with ThreadPoolExecutor() as pool:
         runs: list[Future[str]] = [
@@ -92,7 +101,7 @@ def _copy(tree: Path) -> None:
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, tree / name, ignore=leave)
         elif (ROOT / name).is_file():
-            (tree / name).parent.mkdir(exist_ok=True)
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, tree / name)
 
 
@@ -144,7 +153,7 @@ def test_a_misspelt_state(refusals: Refusals) -> None:
         "test_rules.py::test_no_route_opens_a_transaction",
         "test_rules.py::test_every_query_is_one_model_that_refuses_unknown_names",
         "test_rules.py::test_a_replaced_word_does_not_come_back",
-        "test_documents.py::test_a_written_page_is_up_to_date[demo/openapi.json]",
+        "test_documents.py::test_a_written_page_is_up_to_date[packages/connect/openapi.json]",
         "test_documents.py::test_a_written_page_is_up_to_date[docs/endpoints.md]",
     ],
 )

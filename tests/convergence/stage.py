@@ -140,6 +140,7 @@ class Stage:
         self.gate.release()
         project = self.world.project
         project.faults.clear()
+        await self.world.switch("POST", "/lies", {})
         await self.world.switch("POST", "/listing", {})
         await self.world.switch("POST", "/webhooks", {"mode": "deliver"})
         assert await project.webhooks.settle(5)

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import re
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -107,8 +107,10 @@ async def read_answer(reader: asyncio.StreamReader) -> bytes:
 
 
 @asynccontextmanager
-async def open_edge(database_url: str, **sections: Any) -> AsyncIterator[Edge]:
-    """Serve a broker with the real server's settings until the end of the block."""
+async def open_edge(
+    database_url: str, *, trusting: Mapping[str, Any] | None = None, **sections: Any
+) -> AsyncIterator[Edge]:
+    """Serve a broker with the real server's settings until the end of the block; `trusting` changes its issuer's."""
     clock = StoppedClock()
     issuer = Issuer(clock, secret="demo-" + "s" * 40)
     sent: list[httpx2.Request] = []
@@ -124,7 +126,7 @@ async def open_edge(database_url: str, **sections: Any) -> AsyncIterator[Edge]:
         issuer=issuer.url,
         **{
             **sections,
-            "identity": {"issuers": [issuer.settings().model_dump()]},
+            "identity": {"issuers": [issuer.settings(**(trusting or {})).model_dump()]},
             "sync": {"enabled": False},
             "http": {"docs": False, **sections.get("http", {})},
         },

@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 
 from app.http.middleware import SECURITY_HEADERS
 from tests.edge.conftest import Edge, open_edge, statuses
+from tests.support.world import World
 
 pytestmark = pytest.mark.anyio
 
@@ -143,3 +144,34 @@ async def test_a_page_with_tracing_may_call_and_a_refused_one_is_explained_in_th
     ]
     assert lines[0]["refused_headers"].startswith("x-shop, x-yyy")
     assert len(lines[0]["refused_headers"]) == 200
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz"])
+async def test_load_balancers_may_ask_with_head(edge: Edge, path: str) -> None:
+    shown = await ask(edge, "GET", path, signed=False)
+    head = await ask(edge, "HEAD", path, signed=False)
+    assert (head.status_code, head.content) == (shown.status_code, b"")
+    assert head.headers["content-length"] == shown.headers["content-length"]
+
+
+@pytest.mark.parametrize(
+    "owner_id", ["acme/eu", "/", "acme/../globex", "acme\\eu", ".", "..", "acme\x85eu", "a\u2028b"]
+)
+async def test_an_owner_that_no_path_can_name_gets_nothing(edge: Edge, owner_id: str) -> None:
+    token = edge.issuer.token(org_id=owner_id)
+    with capture_logs() as logs:
+        answer = await ask(
+            edge, "POST", "/v1/connect-sessions", signed=False, headers={"authorization": f"Bearer {token}"}
+        )
+    assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated")
+    assert "owner" not in answer.text
+    [reason] = [entry["reason"] for entry in logs if entry["event"] == "unauthenticated"]
+    assert "owner id" in reason
+
+
+async def test_methods_that_nobody_knows_are_one_series(world: World) -> None:
+    for method in ("PROPFIND", "MKCOL", "PURGE", "SEARCH", "GET"):
+        await world.broker.request(method, "/livez")
+    metrics = world.runtime.metrics.registry.collect()
+    labels = {sample.labels["method"] for metric in metrics for sample in metric.samples if "method" in sample.labels}
+    assert labels == {"GET", "other"}

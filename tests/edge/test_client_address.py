@@ -62,3 +62,20 @@ async def test_an_ipv6_customer_is_one_address_whatever_host_part_it_picks(datab
 async def test_an_address_that_is_none_is_counted_like_any_other(database_url: str) -> None:
     async with open_edge(database_url, limits=LIMITS, http={"trusted_proxies": ["127.0.0.1"]}) as edge:
         assert await refused(edge, 5, "x" * 5000) == [401, 401, 401, 429, 429]
+
+
+@pytest.mark.parametrize(("proxies", "status"), [(["127.0.0.1"], 200), (["192.0.2.0/24"], 401), ([], 401)])
+async def test_a_token_in_a_proxys_header_counts_by_the_peer_and_not_by_whom_it_forwards(
+    database_url: str, proxies: list[str], status: int
+) -> None:
+    header = {"header": "x-goog-iap-jwt-assertion"}
+    async with open_edge(database_url, trusting=header, http={"trusted_proxies": proxies}) as edge:
+        ours = {
+            "x-goog-iap-jwt-assertion": edge.issuer.token(),
+            "x-forwarded-for": "127.0.0.1" if status != 200 else "198.51.100.7",
+            "x-connect-broker": "1",
+            "sec-fetch-site": "same-origin",
+        }
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{edge.port}") as client:
+            answer = await client.get("/v1/linked-accounts", headers=ours)
+            assert answer.status_code == status, answer.text

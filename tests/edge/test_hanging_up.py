@@ -6,6 +6,7 @@ import hmac
 import json
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.edge.conftest import Edge, statuses
 from tests.support.world import WEBHOOK_SECRET
@@ -49,13 +50,15 @@ async def test_a_request_cut_at_every_byte_is_no_error_of_ours(edge: Edge, caplo
         "mint": mint + b"Content-Length: %d\r\n\r\n" % len(JSON_BODY) + JSON_BODY,
         "chunked": mint + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(JSON_BODY), JSON_BODY),
     }
-    for request in whole.values():
-        await asyncio.gather(*(hang_up_after(edge, request[:place]) for place in range(1, len(request))))
+    with capture_logs() as lines:
+        for request in whole.values():
+            await asyncio.gather(*(hang_up_after(edge, request[:place]) for place in range(1, len(request))))
     answered = await edge.send(b"GET /livez HTTP/1.1\r\nHost: b\r\nConnection: close\r\n\r\n")
     assert statuses(answered) == [200]
     assert edge.sent_upstream == []
     assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
     assert not any(record.exc_info for record in caplog.records)
+    assert not [line for line in lines if line["log_level"] == "error" or "exc_info" in line]
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from app.logs import configure_logs
 from app.main import create_app
 from app.runtime import Externals
 from app.settings import Settings
-from tests.support.world import plain_wire
+from tests.support.wires import PlainWire
 
 
 class Countdown:
@@ -69,7 +69,8 @@ def is_counted(coroutine: Any, scope: str) -> bool:
     """Tell whether a task's work is the one that is to be interrupted."""
     name = getattr(coroutine, "__qualname__", "")
     if scope == "request":
-        return name.endswith("run_asgi")
+        # What requests have written together is written beside them.
+        return name.endswith(("run_asgi", "GroupCommit._dispatch", "GroupCommit._write"))
     if getattr(coroutine, "cr_code", None) is _repeat_once_it_fits.__code__:
         return bool(coroutine.cr_frame.f_locals["job"].name == scope)
     return scope == "refresh" and name.endswith("refresh_gated")
@@ -85,7 +86,7 @@ async def serve(order: dict[str, Any]) -> None:
 
     asyncio.get_running_loop().set_task_factory(make_task)
     # Wires that read no certificates: that would be most of what a start costs, and all here is plain http.
-    externals = Externals(stackone_transport=plain_wire(), identity_transport=plain_wire())
+    externals = Externals(stackone_transport=PlainWire(), identity_transport=PlainWire())
     web = create_app(Settings.model_validate(order["settings"]), externals)
     config = uvicorn.Config(
         web, host="127.0.0.1", port=order["port"], log_config=None, access_log=False, ws="none", lifespan="on"

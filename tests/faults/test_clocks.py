@@ -36,8 +36,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 
 async def claim_account(database: Database, now: datetime) -> int:
-    async with database.transaction() as connection:
-        return len(await due.claim_due(connection, now=now, claim_for=MINUTE, longest_wait=15 * MINUTE, limit=9))
+    return len(await due.claim_due(database, now=now, claim_for=MINUTE, longest_wait=15 * MINUTE, limit=9))
 
 
 async def claim_delivery(database: Database, now: datetime) -> int:

@@ -19,7 +19,7 @@ import httpx2
 import pytest
 
 from app.errors import AppError
-from app.identity.caller import EndUser
+from app.identity.caller import Owner
 from app.linked_accounts.confirm import confirm_account
 from app.linked_accounts.feed import read_feed
 from app.runtime import Externals, Runtime, open_runtime
@@ -90,7 +90,8 @@ async def test_four_replicas_and_eight_writers(postgresql_url: str) -> None:  # 
             webhooks=False,
             sync={"enabled": False, "sweep_page_size": 20, "sweep_interval_seconds": 0, "batch": 10},
             stackone={"requests_per_minute": 100_000, "breaker_failures": 1000},
-            database={"pool_size": 5},
+            # Who waits for a connection waits for others' work, however busy the machine is; a deadlock fails at once.
+            database={"pool_size": 5, "pool_timeout_seconds": 60},
         ) as world,
         AsyncExitStack() as stack,
     ):
@@ -125,8 +126,8 @@ async def test_four_replicas_and_eight_writers(postgresql_url: str) -> None:  # 
                             world.project.accounts.delete(account_id)
                         ids[slot] = world.project.accounts.link(order).id
                     elif chance.random() < 0.2:
-                        user = EndUser("i", "s", "org_acme", "Acme Inc", None, {})
-                        await confirm_account(runtime, user, account_id)
+                        owner = Owner("org_acme", "Acme Inc", None, "user:s", {})
+                        await confirm_account(runtime, owner, account_id)
                     else:
                         world.project.accounts.change(account_id, {"label": f"{number}-{time.monotonic_ns()}"})
                         event = AccountEvent(event="account.updated", account_id=account_id)

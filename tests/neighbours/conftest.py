@@ -2,8 +2,9 @@
 
 import os
 import shutil
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,15 +12,28 @@ import pytest
 from tests.neighbours.postgresql import OwnPostgresql
 
 # What Debian and Ubuntu call the packages.
-_PACKAGES = {"nginx": "nginx-light", "haproxy": "haproxy", "pgbouncer": "pgbouncer", "redis-server": "redis-server"}
+_PACKAGES = {
+    "nginx": "nginx-light",
+    "haproxy": "haproxy",
+    "pgbouncer": "pgbouncer",
+    "redis-server": "redis-server",
+    "npm": "npm",
+    "php": "php-cli",
+    "prometheus": "prometheus",
+    "promtool": "prometheus",
+    "ruby": "ruby",
+}
 
 
 def program(name: str) -> str:
     """Return the path of a program; skip the test if it is missing, and fail it in CI, where all must be there."""
     # Servers stand where an ordinary user's path may not lead.
-    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    # Envoy comes through pip, beside this Python; so does a Redis that knows no TLS, hence the system's first.
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin:{Path(sys.executable).parent}"
+    found = shutil.which(name, path=path)
     if found is None:
-        missing = f"{name} is missing; on Debian and Ubuntu: apt-get install {_PACKAGES[name]}"
+        how = f"on Debian and Ubuntu: apt-get install {_PACKAGES[name]}" if name in _PACKAGES else "see pyproject.toml"
+        missing = f"{name} is missing; {how}"
         if os.environ.get("CI"):
             pytest.fail(missing)
         pytest.skip(missing)
@@ -49,6 +63,6 @@ def postgresql() -> Iterator[OwnPostgresql]:
 
 
 @pytest.fixture
-def nginx() -> str:
-    """Return the path of nginx."""
-    return program("nginx")
+def program_of() -> Callable[[str], str]:
+    """Return what finds a program by its name."""
+    return program

@@ -1,8 +1,10 @@
 """Disconnect: the owner's request is kept until StackOne has carried it out; no other account is ever deleted."""
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
+import httpx2
 import pytest
 import sqlalchemy as sa
 
@@ -10,7 +12,9 @@ from app.identity.caller import Scope
 from app.linked_accounts.disconnect import request_disconnect
 from app.linked_accounts.store import columns, from_row
 from app.linked_accounts.tables import account_events, linked_accounts
+from app.sync.sweep import run_sweep
 from tests.support.waiting import eventually
+from tests.support.wires import Gate
 from tests.support.world import World, open_world
 
 pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
@@ -54,7 +58,7 @@ async def test_an_owner_disconnects_and_may_repeat_it(world: World) -> None:
         "account.disconnect_requested",
         "account.unlinked",
     ]
-    assert {(source, actor) for _, source, actor in kinds[1:]} == {("disconnect", "user:alice")}
+    assert {(source, actor) for _, source, actor in kinds[1:]} == {("disconnect", f"user:alice@{world.issuer}")}
 
 
 async def test_anothers_account_is_as_unknown_as_none(world: World) -> None:
@@ -155,3 +159,32 @@ async def test_a_request_that_nobody_could_try_is_found_by_the_loop(world: World
     await eventually(buried, within=5)
     assert world.project.accounts.find(account_id) is None
     assert (await feed(world, account_id))[-1] == ("account.unlinked", "disconnect", "user:gone")
+
+
+async def test_nothing_is_told_of_an_account_that_changed_hands_on_the_way(database_url: str) -> None:
+    gates: list[Gate] = []
+
+    def gated(wire: httpx2.AsyncBaseTransport) -> Gate:
+        gates.append(Gate(wire))
+        return gates[0]
+
+    async with open_world(database_url, webhooks=False, sync=QUIET, stackone_wire=gated) as world:
+        [gate] = gates
+        account_id = await linked(world)
+        await world.switch("POST", "/faults", {"method": "DELETE", "path": "/accounts", "times": 20, "status": 500})
+        gate.hold = "after"
+        deleting = asyncio.create_task(delete(world, account_id))
+        await gate.holding.wait()
+        # The read of the owner is on its way back; what is held next is the answer to the DELETE.
+        let_go, gate.hold = gate.let_go_later(), "after"
+        let_go()
+        await gate.holding.wait()
+        bob = {"origin_owner_id": "org_globex", "origin_owner_name": "Globex Corp"}
+        await world.switch("PATCH", f"/accounts/{account_id}", bob)
+        await run_sweep(world.runtime, by="test")
+        await world.switch("POST", "/faults", {"method": "GET", "path": "/accounts", "times": 20, "status": 500})
+        gate.release()
+        answer = await deleting
+        assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+        assert "globex" not in answer.text.lower()
+        assert world.project.accounts.find(account_id) is not None

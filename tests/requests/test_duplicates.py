@@ -220,3 +220,13 @@ def limited_world(database_url: str, directory: Path) -> Any:
     file = directory / "policy.toml"
     file.write_text(TWO_AT_MOST)
     return open_world(database_url, policy_file=file)
+
+
+async def test_a_provider_in_other_letters_is_the_same_provider(world: World) -> None:
+    """Whether StackOne tells them apart is not said; a second account would be a duplicate in any case."""
+    account_id = await world.link("alice", provider="bamboohr")
+    await world.broker.post(f"/v1/linked-accounts/{account_id}/confirm", headers=world.as_user("alice"))
+    again = await world.mint("alice", {"provider": "BambooHR"})
+    assert (again.json()["mode"], again.json()["account_id"]) == ("edit", account_id)
+    listed = await world.broker.get("/v1/linked-accounts?provider=BAMBOOHR", headers=world.as_user("alice"))
+    assert [row["account_id"] for row in listed.json()["data"]] == [account_id]

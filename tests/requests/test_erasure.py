@@ -9,6 +9,7 @@ from app.db.tables import metadata
 from app.identity.caller import Scope
 from app.jobs import keep_house
 from app.linked_accounts.store import count_due_of_all_owners
+from sandbox.identity.provider import USERS
 from sandbox.stackone.accounts import LinkOrder
 from tests.support.waiting import eventually
 from tests.support.world import World, open_world
@@ -37,6 +38,12 @@ async def filled(world: World) -> list[str]:
     await world.broker.post(f"/v1/linked-accounts/{ids[0]}/confirm", headers=world.as_user("alice"))
     await world.broker.post("/v1/connect-sessions", headers=world.as_user("alice"), json={})
     await world.broker.delete(f"/v1/linked-accounts/{ids[1]}", headers=world.as_user("alice"))
+    invited = await world.broker.post(
+        "/v1/owners/org_acme/invitations", headers=world.as_service(), json={"for": USERS["alice"].email}
+    )
+    code = {"code": invited.json()["url"].partition("#")[2]}
+    opened = await world.broker.post("/v1/invitations/open", headers=world.as_user("alice"), json=code)
+    assert opened.status_code == 201, opened.text
     return ids
 
 
@@ -52,7 +59,7 @@ async def test_nothing_personal_remains_and_others_keep_theirs(world: World) -> 
     answer = await erase(world)
     assert answer.status_code == 200, answer.text
     receipt = answer.json()
-    assert (receipt["state"], receipt["accounts"], receipt["sessions"]) == ("complete", 3, 1)
+    assert (receipt["state"], receipt["accounts"], receipt["sessions"]) == ("complete", 3, 2)
     assert [account.origin_owner_id for account in world.project.accounts] == ["org_globex"]
     left = await everything(world)
     for trace in ("org_acme", "Acme", "alice", "Secret", "Another"):

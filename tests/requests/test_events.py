@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from app.identity.caller import Scope
-from app.linked_accounts.apply import Observation, apply_observations
+from app.linked_accounts.apply import apply_observations
 from app.linked_accounts.changes import Source
+from app.linked_accounts.decide import Observation
 from app.linked_accounts.feed import read_feed
 from app.stackone.models import Account
 from tests.support.databases import SqliteDatabases
@@ -36,6 +37,7 @@ async def test_a_change_says_what_changed_and_shows_the_account(world: World) ->
     [linked] = first["data"]
     assert set(linked) == {
         "position", "kind", "account_id", "owner_id", "provider", "at", "source", "actor", "changes", "account",
+        "repair",
     }  # fmt: skip
     assert (linked["kind"], linked["account_id"], linked["owner_id"]) == ("account.linked", account_id, "org_acme")
     assert linked["account"]["account_id"] == account_id
@@ -55,7 +57,7 @@ async def test_a_change_says_what_changed_and_shows_the_account(world: World) ->
         "stackone",
     )
     assert [linked["position"], updated["position"], broken["position"]] == [1, 2, 3]
-    assert (await read(world, after=3)) == {"data": [], "next_cursor": "3"}
+    assert (await read(world, after=3)) == {"data": [], "next_cursor": "3", "head": "3"}
 
 
 async def test_a_change_in_nothing_that_is_shown_but_the_time_is_no_news(world: World) -> None:
@@ -110,7 +112,7 @@ async def test_a_reader_may_wait_for_the_next_change(world: World) -> None:
     assert {len(answer["data"]) for answer in await asyncio.gather(*readers)} == {0}
 
 
-@pytest.mark.parametrize("after", ["-1", "x", str(2**63), "1.5"])
+@pytest.mark.parametrize("after", ["-1", "x", str(2**63), "1." + "f" * 17, "1,5", "\u0661", ""])
 async def test_a_position_that_cannot_be_is_refused(world: World, after: str) -> None:
     answer = await world.broker.get("/v1/events", headers=world.as_service(), params={"after": after})
     assert answer.status_code == 422
@@ -166,7 +168,7 @@ async def test_readers_that_wait_give_way_to_other_requests(sqlite_databases: Sq
         done, waits = await asyncio.wait(waiting, timeout=5, return_when=asyncio.FIRST_COMPLETED)
         while len(done) < 2:
             done, waits = await asyncio.wait(waiting, timeout=5)
-        assert [answer.result().json() for answer in done] == [{"data": [], "next_cursor": "0"}] * 2
+        assert [answer.result().json() for answer in done] == [{"data": [], "next_cursor": "0", "head": "0"}] * 2
         # Another credential has a wait of its own.
         other = await world.create_key(Scope.EVENTS_READ)
         another = asyncio.create_task(world.broker.get("/v1/events?wait=20", headers=world.as_service(other)))
@@ -175,3 +177,10 @@ async def test_readers_that_wait_give_way_to_other_requests(sqlite_databases: Sq
         world.runtime.stopping.set()
         await asyncio.gather(another, *waits)
         assert not world.runtime.waiting
+
+
+async def test_a_kind_that_no_change_has_is_refused(world: World) -> None:
+    for kind in ("account.linkt", "hint", ""):
+        answer = await world.broker.get("/v1/events", headers=world.as_service(), params={"kind": kind})
+        assert (answer.status_code, answer.json()["errors"][0]["location"]) == (422, "query.kind.0"), kind
+        assert "account.needs_reauth" in answer.json()["errors"][0]["message"]

@@ -32,8 +32,9 @@ def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 def filled(path: str) -> str:
     """Put ids into a path."""
-    for name in ("owner_id", "account_id", "session_id", "erasure_id"):
+    for name in ("owner_id", "account_id", "session_id", "erasure_id", "invitation_id"):
         path = path.replace("{" + name + "}", "47187425466113776871")
+    path = path.replace("{provider}", "bamboohr").replace("{destination}", "crm").replace("{position}", "1")
     assert "{" not in path, f"say what to put into {path}"
     return path
 

@@ -8,7 +8,8 @@ from app.main import create_app
 from app.runtime import Externals
 from sandbox.serving import bind, url_of
 from tests.support.serving import serving_all
-from tests.support.world import API_KEY, SANDBOX_KEY, World, open_world, plain_wire
+from tests.support.wires import PlainWire
+from tests.support.world import API_KEY, SANDBOX_KEY, World, open_world
 
 pytestmark = pytest.mark.anyio
 
@@ -25,7 +26,7 @@ async def test_a_key_is_rotated_without_a_refused_request(database_url: str) -> 
         next_settings = world.settings.model_copy(
             update={"stackone": world.settings.stackone.model_copy(update={"api_key": SecretStr(NEW_KEY)})}
         )
-        externals = Externals(stackone_transport=plain_wire(), identity_transport=plain_wire())
+        externals = Externals(stackone_transport=PlainWire(), identity_transport=PlainWire())
         bound = bind(0)
         async with (
             serving_all((create_app(next_settings, externals), bound)),

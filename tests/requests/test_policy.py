@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from app.cli.main import cli
 from app.connect_sessions.tables import connect_sessions, owners
+from app.errors import SettingsError
 from app.identity.caller import Scope
 from app.main import create_app
-from app.settings import SettingsError
 from tests.support.waiting import eventually
 from tests.support.world import World, open_world, settings_for
 
@@ -185,6 +185,27 @@ async def test_explaining_needs_its_scope_and_the_owner(world: World) -> None:
             "/v1/policy/explain", headers=world.as_service(key), json={"owner_id": "org_acme"}
         )
         assert (answer.status_code, answer.json()["code"]) == (403, "insufficient_scope")
+
+
+async def test_a_limited_key_is_not_told_of_rules_for_other_owners(database_url: str, tmp_path: Path) -> None:
+    file = tmp_path / "policy.toml"
+    rules = (("secret project of Globex", "org_globex", ""), ("everybody", "*", 'providers = ["*"]'))
+    file.write_text(
+        "".join(
+            f'[[rule]]\nname = "{name}"\nowners = ["{owner}"]\nchannel = "auth_link"\nproviders = ["workday"]\n'
+            if not more
+            else f'[[rule]]\nname = "{name}"\nowners = ["{owner}"]\n{more}\n'
+            for name, owner, more in rules
+        )
+    )
+    async with open_world(database_url, policy_file=file) as world:
+        body = {"owner_id": "org_acme", "provider": "workday"}
+        shown = {}
+        for owners in (None, ("org_acme",)):
+            key = await world.create_key(Scope.POLICY_READ, owners=owners)
+            answer = await world.broker.post("/v1/policy/explain", headers=world.as_service(key), json=body)
+            shown[owners] = [row["rule"] for row in answer.json()["considered"]]
+    assert shown == {None: ["secret project of Globex", "everybody"], ("org_acme",): ["everybody"]}
 
 
 def test_a_broken_policy_file_stops_the_start(policy_file: Path) -> None:

@@ -6,6 +6,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ import sqlalchemy as sa
 from fastapi import FastAPI, Request, Response
 from standardwebhooks import Webhook
 
+from app.identity.caller import Scope
 from app.jobs import Job, repeat
 from app.push import outbox
-from app.push.deliver import push_once
+from app.push.deliver import push_once, send_test
 from app.push.sender import NotDelivered, Sender
 from app.push.tables import push_deliveries
 from app.runtime import Runtime
@@ -26,7 +28,9 @@ from app.settings import PushDestination, PushSettings
 from app.settings.reach import Places, is_public
 from app.sync.sweep import run_sweep
 from sandbox.serving import bind, serving, url_of
+from tests.requests.test_commands import broker, by_subject
 from tests.support.certificates import self_signed
+from tests.support.tokens import StoppedClock
 from tests.support.waiting import eventually
 from tests.support.world import World, open_world
 
@@ -43,6 +47,7 @@ class Receiver:
 
     url: str
     taken: list[dict[str, Any]] = field(default_factory=list)
+    tests: list[dict[str, Any]] = field(default_factory=list)
     tried: int = 0
     refuse: dict[str, int] = field(default_factory=dict)
 
@@ -57,7 +62,12 @@ async def receiver() -> AsyncIterator[Receiver]:
     async def take(request: Request) -> Response:
         body = await request.body()
         Webhook(SECRET).verify(body, dict(request.headers))
-        change = json.loads(body)
+        message = json.loads(body)
+        if message["type"] == "test":
+            service.tests.append(message["data"])
+            return Response(status_code=204)
+        change = message["data"]
+        assert (message["type"], message["timestamp"]) == (change["kind"], change["at"])
         service.tried += 1
         left = service.refuse.get(change["account_id"], 0)
         if left:
@@ -101,7 +111,13 @@ async def pushing(database_url: str, service: Receiver, **push: Any) -> AsyncIte
         database_url,
         webhooks=False,
         sync={"enabled": False, "sweep_interval_seconds": 0},
-        push={"destinations": [destination], "backoff_seconds": 0.01, "max_backoff_seconds": 1, **push},
+        push={
+            "destinations": [destination],
+            "backoff_seconds": 0.01,
+            "max_backoff_seconds": 1,
+            "settle_seconds": 0,
+            **push,
+        },
     ) as world:
         sender = Sender(timeout_seconds=2, allow_private=True)
         pusher = Pusher(world.runtime, sender)
@@ -126,13 +142,20 @@ async def test_changes_arrive_signed_in_order_and_once(database_url: str) -> Non
         service.refuse = {ids[0]: 2}
         await eventually(lambda: drained(pusher, world), within=10)
         kinds = [change["kind"] for change in service.taken if change["account_id"] == ids[0]]
-        assert kinds == ["account.linked", "account.updated", "account.needs_reauth"]
+        # The change of its status is told with what it means: one message for one change.
+        assert kinds == ["account.linked", "account.needs_reauth"]
         feed = await world.broker.get("/v1/events", headers=world.as_service())
         by_position = {entry["position"]: entry for entry in feed.json()["data"]}
-        assert sorted(change["position"] for change in service.taken) == sorted(by_position)
+        updated = next(entry for entry in by_position.values() if entry["kind"] == "account.updated")
+        assert sorted(change["position"] for change in service.taken) == sorted(
+            by_position.keys() - {updated["position"]}
+        )
         for change in service.taken:
             assert change.pop("id") == f"evt_{change['position']}"
-            assert change == by_position[change["position"]]
+            in_feed = by_position[change["position"]]
+            if change["kind"] == "account.needs_reauth":
+                in_feed = {**in_feed, "changes": updated["changes"]}
+            assert change == in_feed
         assert service.tried == len(service.taken) + 2
 
 
@@ -155,6 +178,140 @@ async def test_what_is_never_taken_is_set_aside_and_can_be_replayed(database_url
         await pusher.run_once()
         await eventually(lambda: drained(pusher, world), within=10)
         assert [change["kind"] for change in service.taken] == ["account.linked"] * 2
+
+
+async def undelivered(world: World, query: str = "") -> list[tuple[str, str, str | None]]:
+    answer = await world.broker.get(f"{CRM}/deliveries{query}", headers=world.as_service())
+    assert answer.status_code == 200, answer.text
+    return [(row["kind"], row["state"], row["failure"]) for row in answer.json()["data"]]
+
+
+CRM = "/v1/push/destinations/crm"
+
+
+async def test_dead_deliveries_are_told_with_their_reason_and_replayed_one_by_one(database_url: str) -> None:
+    async with receiver() as service, pushing(database_url, service, max_attempts=1) as (world, pusher):
+        ids = [await world.link() for _ in range(2)]
+        await run_sweep(world.runtime, by="test")
+        service.refuse = dict.fromkeys(ids, 1)
+        await eventually(lambda: drained(pusher, world), within=10)
+        dead = ("account.linked", "dead", "status_503")
+        assert await undelivered(world) == await undelivered(world, "?state=dead") == [dead, dead]
+        assert await undelivered(world, "?state=pending") == []
+        first = await world.broker.get(f"{CRM}/deliveries?limit=1", headers=world.as_service())
+        cursor, position = first.json()["next_cursor"], first.json()["data"][0]["position"]
+        assert await undelivered(world, f"?limit=1&cursor={cursor}") == [dead]
+        destinations = await world.broker.get("/v1/push/destinations", headers=world.as_service())
+        assert destinations.json()["data"] == [{"name": "crm", "pending": 0, "dead": 2}]
+
+        again = await world.broker.post(f"{CRM}/deliveries/{position}/replay", headers=world.as_service())
+        assert again.json() == {"replayed": 1}
+        await eventually(lambda: drained(pusher, world), within=10)
+        assert [change["position"] for change in service.taken] == [position]
+        # One that was accepted can be asked for once more.
+        await world.broker.post(f"{CRM}/deliveries/{position}/replay", headers=world.as_service())
+        await eventually(lambda: drained(pusher, world), within=10)
+        assert [change["position"] for change in service.taken] == [position] * 2
+        rest = await world.broker.post(f"{CRM}/replay", headers=world.as_service())
+        assert rest.json() == {"replayed": 1}
+
+        for path in ("nowhere/deliveries", "nowhere/replay", "nowhere/test", "crm/deliveries/999/replay"):
+            method = "GET" if path.endswith("deliveries") else "POST"
+            answer = await world.broker.request(method, f"/v1/push/destinations/{path}", headers=world.as_service())
+            assert answer.status_code == 404, path
+        limited = await world.create_key(Scope.PUSH_WRITE, owners=("org_acme",))
+        answer = await world.broker.get("/v1/push/destinations", headers=world.as_service(limited))
+        assert answer.status_code == 403
+
+
+async def test_a_test_message_says_whether_it_arrives(database_url: str) -> None:
+    async with receiver() as service, pushing(database_url, service) as (world, _):
+        answer = await world.broker.post(f"{CRM}/test", headers=world.as_service())
+        assert answer.json() == {"delivered": True, "failure": None}
+        assert service.tests == [{"destination": "crm"}]
+    async with pushing(database_url, replace(service, url=f"{service.url}/nowhere")) as (world, _):
+        answer = await world.broker.post(f"{CRM}/test", headers=world.as_service())
+        assert (answer.json()["delivered"], answer.json()["failure"]) == (False, "ConnectError")
+
+
+async def test_doctor_tries_each_destination_and_none_that_is_unknown_is_replayed(database_url: str) -> None:
+    async with receiver() as service, open_world(database_url) as world:
+        named = [
+            DESTINATION | {"url": service.url},
+            DESTINATION | {"name": "elsewhere", "url": service.url.replace("changes", "nowhere")},
+        ]
+        push = {"BROKER_PUSH__DESTINATIONS": json.dumps(named)}
+        (_, report, _), *replays = await asyncio.gather(
+            broker(world, "doctor", "--json", **push),
+            broker(world, "push", "replay", "unknown", **push),
+            broker(world, "push", "replay", "unknown", "--after", "0", **push),
+        )
+        found = by_subject(report)
+        assert found["push to crm"]["state"] == "ok"
+        assert (found["push to elsewhere"]["state"], "status_404" in found["push to elsewhere"]["detail"]) == (
+            "broken",
+            True,
+        )
+        assert service.tests == [{"destination": "crm"}]
+        assert [(status, "no such destination" in err) for status, _, err in replays] == [(1, True)] * 2
+
+
+async def test_every_secret_signs_so_that_one_can_be_rotated(database_url: str) -> None:
+    newer = "whsec_bmV3LWNhbmFyeS1wdXNoLXNlY3JldC0wMDAwMDAwMDA="
+    async with receiver() as service, pushing(database_url, service) as (world, _):
+        for destination in ({"secret": newer, "secrets": [SECRET]}, {"secrets": [SECRET, newer]}):
+            both = PushSettings.model_validate({"destinations": [{"name": "crm", "url": service.url, **destination}]})
+            runtime = replace(world.runtime, settings=world.settings.model_copy(update={"push": both}))
+            # The receiver, written by others, knows the old one only.
+            assert await send_test(runtime, "crm") is None
+        with pytest.raises(ValueError, match="needs a secret"):
+            PushSettings.model_validate({"destinations": [{"name": "crm", "url": service.url}]})
+
+
+async def test_a_destination_is_told_what_it_asked_for(database_url: str) -> None:
+    async with receiver() as service, pushing(database_url, service) as (world, pusher):
+        wanted = DESTINATION | {
+            "url": service.url,
+            "events": ["account.needs_reauth", "account.unl*"],
+            "owners": ["org_a*"],
+        }
+        push = PushSettings.model_validate({"destinations": [wanted], "settle_seconds": 0})
+        runtime = replace(world.runtime, settings=world.settings.model_copy(update={"push": push}))
+        choosy = Pusher(runtime, pusher.sender)
+        alices, bobs = await world.link("alice"), await world.link("bob")
+        await run_sweep(world.runtime, by="test")
+        for account_id in (alices, bobs):
+            await world.switch("PATCH", f"/accounts/{account_id}", {"status": "error"})
+        await run_sweep(world.runtime, by="test")
+        await eventually(lambda: drained(choosy, world), within=10)
+        assert [(one["kind"], one["account_id"]) for one in service.taken] == [("account.needs_reauth", alices)]
+
+
+@pytest.mark.parametrize("in_one_batch", [True, False])
+async def test_a_flap_is_told_to_nobody(database_url: str, *, in_one_batch: bool) -> None:
+    async with receiver() as service, pushing(database_url, service, settle_seconds=200) as (world, pusher):
+        account_id, other = await world.link(), await world.link("bob")
+        await run_sweep(world.runtime, by="test")
+        await eventually(lambda: drained(pusher, world), within=10)
+        for status in ("error", "active", "error", "active"):
+            await world.switch("PATCH", f"/accounts/{account_id}", {"status": status})
+            await run_sweep(world.runtime, by="test")
+            if not in_one_batch:
+                await pusher.run_once()
+        await world.switch("PATCH", f"/accounts/{other}", {"label": "another"})
+        await run_sweep(world.runtime, by="test")
+        await eventually(lambda: drained(pusher, world), within=10)
+        told = [(one["kind"], one["account_id"]) for one in service.taken if one["kind"] != "account.linked"]
+        assert told == [("account.updated", other)]
+        # One that stays broken is told, once it has been so for long enough.
+        await world.switch("PATCH", f"/accounts/{account_id}", {"status": "error"})
+        await run_sweep(world.runtime, by="test")
+        await pusher.run_once()
+        assert len(service.taken) == 3
+        later = StoppedClock(datetime.now(UTC) + timedelta(seconds=201))
+        patient = Pusher(replace(pusher.runtime, clock=later), pusher.sender)
+        await eventually(lambda: drained(patient, world), within=10)
+        assert service.taken[-1]["kind"] == "account.needs_reauth"
 
 
 async def test_a_destination_that_hangs_keeps_nothing_from_another(database_url: str) -> None:

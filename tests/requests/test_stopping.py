@@ -41,7 +41,7 @@ async def test_a_reader_that_waits_does_not_hold_the_end_up(world: World) -> Non
             process.send_signal(signal.SIGTERM)
             answer = await waiting
         await process.wait()
-        assert (answer.status_code, answer.json()) == (200, {"data": [], "next_cursor": "0"})
+        assert (answer.status_code, answer.json()) == (200, {"data": [], "next_cursor": "0", "head": "0"})
         assert time.monotonic() - started < 10
     finally:
         if process.returncode is None:

@@ -20,7 +20,8 @@ from app.db.schema_version import MIGRATIONS, Fit, alembic_config, known_revisio
 from tests.support.databases import PostgresqlDatabases, SqliteDatabases, settings_of
 from tests.support.environment import environment_of
 from tests.support.waiting import eventually
-from tests.support.world import WEBHOOK_SECRET, World, open_world, plain_wire
+from tests.support.wires import PlainWire
+from tests.support.world import WEBHOOK_SECRET, World, open_world
 
 pytestmark = pytest.mark.anyio
 
@@ -68,7 +69,7 @@ async def serving_code_of(
 
         await eventually(listens, within=20)
         url = f"http://127.0.0.1:{port}"
-        async with httpx2.AsyncClient(base_url=url, transport=plain_wire(), timeout=10) as client:
+        async with httpx2.AsyncClient(base_url=url, transport=PlainWire(), timeout=10) as client:
             yield client
     finally:
         process.terminate()

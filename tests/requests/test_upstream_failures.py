@@ -260,3 +260,12 @@ async def test_no_answer_whatever_its_bytes_is_an_unexpected_failure() -> None:
         except (AppError, AccountGone):
             continue
     await client.close()
+
+
+async def test_an_answer_larger_than_allowed_is_not_read_to_its_end(database_url: str) -> None:
+    stackone = {"max_answer_bytes": 65_536, "max_attempts": 1}
+    async with open_world(database_url, webhooks=False, stackone=stackone) as world:
+        account_id = await world.link("alice", label="x" * 70_000)
+        confirmed = await world.broker.post(f"/v1/linked-accounts/{account_id}/confirm", headers=world.as_user("alice"))
+        assert confirmed.status_code == 502
+        assert "larger than the broker reads" in confirmed.json()["detail"]

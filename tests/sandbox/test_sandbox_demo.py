@@ -79,7 +79,7 @@ def test_secrets_are_made_once_and_for_this_user_only(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "secrets.json").stat().st_mode) == 0o600
     values = json.loads((tmp_path / "secrets.json").read_text()).values()
     assert all(value.startswith("demo-") and len(value) > 30 for value in values)
-    assert len(set(values)) == 4
+    assert len(set(values)) == 6
 
 
 def test_a_folder_serves_one_demo_at_a_time(tmp_path: Path) -> None:

@@ -200,7 +200,14 @@ async def test_the_page_is_served_under_a_strict_policy(make_idp: Callable[..., 
         assert policy["connect-src"] == "'self' http://127.0.0.1:8000 http://127.0.0.1:8100"
         assert policy["frame-ancestors"] == "'none'"
         assert answer.headers["cross-origin-opener-policy"] == "same-origin-allow-popups"
+        caching = "no-cache" if path == "/" else "public, max-age=31536000, immutable"
+        assert answer.headers["cache-control"] == caching
+        assert answer.headers["content-encoding"] == "gzip"
+        again = await idp.browser.get(path, headers={"if-none-match": answer.headers["etag"]})
+        assert (again.status_code, again.headers["cache-control"]) == (304, caching)
+        plain = await idp.browser.get(path, headers={"accept-encoding": "identity"})
+        assert (plain.text, "content-encoding" in plain.headers) == (answer.text, False)
     for path in ("/missing.js", "/../secret.txt", "/%2e%2e/secret.txt", "/..%2fsecret.txt"):
         answer = await idp.browser.get(path)
-        assert answer.status_code == 404
+        assert (answer.status_code, answer.headers["cache-control"]) == (404, "no-cache")
         assert "secret" not in answer.text

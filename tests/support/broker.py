@@ -21,8 +21,9 @@ from app.connect_sessions.mint import Minted, mint
 from app.connect_sessions.tables import Mode, Status, connect_sessions
 from app.db.database import transaction_open
 from app.identity.caller import EndUser, Owner
-from app.linked_accounts.apply import Observation, apply_observations
+from app.linked_accounts.apply import apply_observations
 from app.linked_accounts.changes import Source
+from app.linked_accounts.decide import Observation
 from app.linked_accounts.store import take_read_ticket
 from app.linked_accounts.tables import account_events, linked_accounts
 from app.main import create_app
@@ -159,6 +160,12 @@ class Broker:
         """Put a row where the broker would have put it."""
         async with self.runtime.database.transaction() as connection:
             await connection.execute(sa.insert(table).values(values))
+
+    async def change(self, table: sa.Table, where: Mapping[str, Any], **values: Any) -> None:
+        """Change rows as the broker would have changed them."""
+        async with self.runtime.database.transaction() as connection:
+            conditions = [table.c[name] == value for name, value in where.items()]
+            await connection.execute(sa.update(table).where(*conditions).values(**values))
 
     async def has_session(self, session_id: str = "cs_1", **changes: Any) -> Session:
         """Have a session in the ledger: acme's for BambooHR, opened now for half an hour, unless changed."""

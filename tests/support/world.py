@@ -7,6 +7,7 @@ its calls to StackOne go through a transport that fails the test if a transactio
 import copy
 import random
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from functools import cache
 from typing import Any
 
 import httpx2
+from fastapi import FastAPI
 
 from app.clock import Clock, SystemClock
 from app.db.database import transaction_open
@@ -23,6 +25,7 @@ from app.identity.service_keys import keys as api_keys
 from app.main import create_app
 from app.runtime import Externals, Runtime
 from app.settings import Settings
+from app.stackone.wire import Wire
 from sandbox.identity.application import create_identity_provider
 from sandbox.identity.keys import KeyRing
 from sandbox.identity.provider import USERS, IdentityConfig, IdentityProvider, TokenOrder
@@ -30,26 +33,29 @@ from sandbox.serving import bind, url_of
 from sandbox.stackone.application import create_stackone
 from sandbox.stackone.decisions import Decisions
 from sandbox.stackone.project import Project, StackOneConfig
+from tests.support.announced import Announced
 from tests.support.serving import serving_all
+from tests.support.wires import PlainWire
 
 API_KEY = "demo-canary-api-key-7f3a91"
 WEBHOOK_SECRET = "demo-canary-webhook-secret-5b20"
 PEPPER = "demo-canary-pepper-c41d77"
+USER_TOKEN_SECRET = "demo-canary-user-token-secret-3e77b0"
+INVITATION_SECRET = "demo-canary-invitation-secret-08d4e1"
+INVITATION_PAGE = "http://127.0.0.1:8200/invited"
 SANDBOX_KEY = "demo-canary-sandbox-key-99aa"
 
 
-class NoTransactionTransport(httpx2.AsyncHTTPTransport):
-    """The wire, refusing to carry a call that is made inside a transaction."""
+class NoTransactionTransport(Wire):
+    """The wire, refusing to carry a call that is made inside a transaction. It reads no certificates, like the next."""
+
+    def __init__(self) -> None:
+        super().__init__(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), max_connections=1000)
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send one request."""
         assert not transaction_open.get(), f"a transaction is open during {request.method} {request.url.path}"
         return await super().handle_async_request(request)
-
-
-def plain_wire() -> httpx2.AsyncBaseTransport:
-    """Return a transport that reads no certificates: everything here is plain http, and reading them is slow."""
-    return httpx2.AsyncHTTPTransport(verify=False)
 
 
 def settings_for(*, database_url: str, stackone_url: str, issuer: str, **sections: Any) -> Settings:
@@ -77,6 +83,8 @@ def settings_for(*, database_url: str, stackone_url: str, issuer: str, **section
             ]
         },
         "service_keys": {"pepper": PEPPER},
+        "user_tokens": {"secrets": [USER_TOKEN_SECRET]},
+        "invitations": {"page_url": INVITATION_PAGE, "secrets": [INVITATION_SECRET]},
         "sync": {"poll_seconds": 0.2, "backoff_seconds": 0.1, "sweep_interval_seconds": 0},
     }
     for name, section in sections.items():
@@ -91,6 +99,7 @@ class World:
     project: Project
     provider: IdentityProvider
     runtime: Runtime
+    web: FastAPI
     broker: httpx2.AsyncClient
     stackone: httpx2.AsyncClient
     settings: Settings
@@ -116,7 +125,7 @@ class World:
         """Return the header of a service; it has every scope unless another key is given."""
         return {"authorization": f"Bearer {key or self.service_key}"}
 
-    async def create_key(self, *scopes: Scope, owners: tuple[str, ...] | None = None) -> str:
+    async def create_key(self, *scopes: Scope, owners: tuple[str, ...] | None = None, days: int = 1) -> str:
         """Make a service key; without scopes it has all of them."""
         now = datetime.now(UTC)
         async with self.runtime.database.transaction() as connection:
@@ -125,7 +134,7 @@ class World:
                 name="test",
                 scopes=scopes or tuple(Scope),
                 owner_ids=owners,
-                expires_at=now + timedelta(days=1),
+                expires_at=now + timedelta(days=days),
                 now=now,
                 pepper=PEPPER.encode(),
                 token_bytes=self.runtime.token_bytes,
@@ -171,6 +180,7 @@ async def open_world(
     webhooks: bool = True,
     clock: Clock | None = None,
     stackone_wire: Callable[[httpx2.AsyncBaseTransport], httpx2.AsyncBaseTransport] | None = None,
+    identity_wire: httpx2.AsyncBaseTransport | None = None,
     **sections: Any,
 ) -> AsyncIterator[World]:
     """Start the three services, and stop them at the end of the block; `stackone_wire` is laid around the real one."""
@@ -190,19 +200,19 @@ async def open_world(
             # Tests name providers and profiles that no project has.
             decisions=Decisions(unknown_provider="accept", unknown_profile="accept"),
         ),
-        webhook_transport=plain_wire(),
+        webhook_transport=PlainWire(),
     )
     # Making RSA keys is most of what a world's start costs; a copy can be rotated without touching other tests.
     provider = IdentityProvider(
         IdentityConfig(own_url=issuer, broker_url=broker_url, sandbox_key=SANDBOX_KEY), keys=copy.deepcopy(_keys())
     )
     settings = settings_for(database_url=database_url, stackone_url=stackone_url, issuer=issuer, **sections)
-    real_wire = NoTransactionTransport(verify=False)
+    real_wire = NoTransactionTransport()
     externals = Externals(
         clock=clock or SystemClock(),
         jitter=random.Random(8),  # noqa: S311  no secret
         stackone_transport=stackone_wire(real_wire) if stackone_wire else real_wire,
-        identity_transport=plain_wire(),
+        identity_transport=identity_wire or PlainWire(),
     )
     web = create_app(settings, externals)
     async with (
@@ -211,13 +221,16 @@ async def open_world(
             (create_identity_provider(provider), identity_socket),
             (web, broker_socket),
         ),
-        httpx2.AsyncClient(base_url=broker_url, timeout=10, verify=False) as broker,
+        httpx2.AsyncClient(
+            base_url=broker_url, timeout=10, verify=False, event_hooks={"response": [Announced(web).check]}
+        ) as broker,
         httpx2.AsyncClient(base_url=stackone_url, timeout=10, verify=False) as stackone,
     ):
         world = World(
             project=project,
             provider=provider,
             runtime=web.state.runtime,
+            web=web,
             broker=broker,
             stackone=stackone,
             settings=settings,

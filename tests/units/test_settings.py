@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from app.settings import Environment, SettingsError, load_database_settings, load_settings
+from app.errors import SettingsError
+from app.settings import Environment, load_database_settings, load_settings
 
 ISSUER = {
     "issuer": "https://login.example.com/",
@@ -409,3 +410,30 @@ def test_migrations_need_the_database_alone(monkeypatch: pytest.MonkeyPatch) -> 
         if name != "BROKER_DATABASE__URL":
             monkeypatch.delenv(name)
     assert load_database_settings().url.get_secret_value() == GOOD["BROKER_DATABASE__URL"]
+
+
+@pytest.mark.parametrize(
+    ("url", "said", "wrong"),
+    [
+        ("redis://:pw@cache.example.com:6379/0", None, True),
+        ("redis://cache", None, True),
+        ("redis://10.0.0.9", "false", True),
+        ("redis://cache", "true", False),
+        ("rediss://cache", None, False),
+        ("redis://localhost", None, False),
+        ("redis://127.0.0.2:6380", None, False),
+        ("redis://[::1]", None, False),
+        ("memory://", None, False),
+    ],
+)
+def test_redis_elsewhere_speaks_tls_or_somebody_said_that_it_need_not(
+    monkeypatch: pytest.MonkeyPatch, url: str, said: str | None, *, wrong: bool
+) -> None:
+    monkeypatch.setenv("BROKER_LIMITS__STORAGE_URL", url)
+    if said is not None:
+        monkeypatch.setenv("BROKER_LIMITS__STORAGE_WITHOUT_TLS", said)
+    found = [mistake for mistake in mistakes() if "STORAGE_URL" in mistake] if wrong else []
+    assert len(found) == int(wrong)
+    assert "pw" not in "".join(found)
+    if not wrong:
+        load_settings()

@@ -13,10 +13,11 @@ import httpx2
 import pytest
 
 from app.cli.opener import configured_secrets
+from app.errors import SettingsError
 from app.main import create_app
 from app.push.deliver import open_sender
 from app.runtime import open_runtime
-from app.settings import Settings, SettingsError, load_settings
+from app.settings import Settings, load_settings
 from tests.units.test_settings import GOOD, ISSUER
 
 pytestmark = pytest.mark.anyio

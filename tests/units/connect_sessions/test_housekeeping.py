@@ -107,8 +107,9 @@ async def test_one_round_ends_and_forgets_everything_that_is_old(broker: Broker)
     with capture_logs() as logs:
         await keep_house(broker.runtime)
 
-    # Lease, two batches to resolve, two to forget, a look for erasures, and the lease given back.
-    assert len(commits) == 7
+    # Lease, two batches to resolve, two to forget, a look each for reminders, invitations, erasures, revocations,
+    # audit entries and keys, and the lease given back.
+    assert len(commits) == 12
     assert await statuses(broker) == {"cs_0": "pending"}
     assert await broker.rows(account_events) == []
     retention = [entry for entry in logs if entry["event"] == "retention"]

@@ -53,6 +53,7 @@ async def test_a_plain_request_opens_a_session_for_the_verified_owner(broker: Br
         "provider": None,
         "owner_id": "acme",
         "owner_name": "Acme Inc.",
+        "name_pinned": False,
     }
     [entry] = [entry for entry in logs if entry["event"] == "connect_session_minted"]
     assert (entry["session_id"], entry["actor"], entry["rule"]) == (minted.id, "user:ann", None)
@@ -89,6 +90,10 @@ async def test_the_ledger_has_everything_but_the_token(broker: Broker) -> None:
         "policy_rule": "open",
         "upstream_id": str(upstream.id),
         "linked_account_id": None,
+        "ended_as": None,
+        "was_new": None,
+        "oauth_error_code": None,
+        "oauth_error_description": None,
         "created_at": broker.clock.now(),
         "expires_at": broker.clock.now() + timedelta(minutes=10),
         "resolved_at": None,

@@ -24,7 +24,10 @@ async def poll(
     settings = broker.runtime.settings
     stackone = settings.stackone.model_copy(update={"project_id": project_id})
     runtime = replace(broker.runtime, settings=settings.model_copy(update={"stackone": stackone}))
-    return await poll_session(runtime, user, minted.id, token or minted.token.get_secret_value())
+    owner = user.owner
+    session, upstream = await poll_session(runtime, owner, minted.id, token or minted.token.get_secret_value())
+    attempt = upstream.latest_connection_attempt if upstream else None
+    return session, attempt.status if attempt else None
 
 
 def begin(broker: Broker, minted: Minted) -> Attempt:
@@ -82,12 +85,15 @@ async def test_the_account_that_oauth_linked_is_confirmed_and_named(broker: Brok
         broker.clock.now(),
     )
     event = await broker.row(account_events)
-    assert (event["account_id"], event["source"], event["actor"]) == (account_id, "confirm", "user:ann")
+    assert (event["account_id"], event["source"], event["actor"]) == (
+        account_id,
+        "confirm",
+        "user:ann@https://login.example.test",
+    )
 
-    before = len(broker.calls())
+    # Whoever asks again is told again: what was linked by a webhook first was authenticated all the same.
     again, attempt = await poll(broker, minted)
-    assert (again.status, attempt) == (Status.LINKED, None)
-    assert len(broker.calls()) == before
+    assert (again.status, again.was_new, attempt) == (Status.LINKED, True, "authenticated")
 
 
 async def test_stackones_word_counts_where_the_feed_has_no_news(broker: Broker) -> None:
@@ -98,7 +104,44 @@ async def test_stackones_word_counts_where_the_feed_has_no_news(broker: Broker) 
     broker.project.attempts.finish(begin(broker, minted), account_id)
     session, _ = await poll(broker, minted)
 
+    assert (session.status, session.linked_account_id, session.was_new) == (Status.LINKED, account_id, False)
+
+
+async def test_stackones_word_corrects_what_was_matched(broker: Broker) -> None:
+    minted = await broker.mint()
+    account_id = broker.link("salesforce")
+    broker.project.attempts.finish(begin(broker, minted), account_id)
+    await broker.change(connect_sessions, {"id": minted.id}, status=Status.LINKED, linked_account_id="another")
+    session, _ = await poll(broker, minted)
+
     assert (session.status, session.linked_account_id) == (Status.LINKED, account_id)
+
+
+async def test_an_attempt_that_failed_says_why_until_another_one_succeeds(broker: Broker) -> None:
+    minted = await broker.mint()
+    broker.project.attempts.fail(begin(broker, minted), "access_denied\x1b[31m", "The user\r\nsaid no" + "!" * 900)
+    session, attempt = await poll(broker, minted)
+
+    assert (session.status, attempt, session.oauth_error_code) == (Status.FAILED, "error", "access_denied [31m")
+    assert session.oauth_error_description == ("The user said no" + "!" * 900)[:500]
+    row = await broker.row(connect_sessions)
+    # It may be tried again, so it stays open and counts.
+    assert (row["status"], row["oauth_error_code"]) == ("pending", "access_denied [31m")
+
+    account_id = broker.link("salesforce")
+    broker.project.attempts.finish(begin(broker, minted), account_id)
+    session, attempt = await poll(broker, minted)
+    assert (session.status, attempt, session.linked_account_id) == (Status.LINKED, "authenticated", account_id)
+
+
+async def test_an_attempt_that_begins_anew_is_no_failure(broker: Broker) -> None:
+    minted = await broker.mint()
+    broker.project.attempts.fail(begin(broker, minted), "access_denied", "no")
+    await poll(broker, minted)
+    begin(broker, minted)
+    session, attempt = await poll(broker, minted)
+
+    assert (session.status, attempt, session.oauth_error_code) == (Status.PENDING, "pending", None)
 
 
 async def test_an_account_that_came_from_another_owner_is_reported(broker: Broker) -> None:

@@ -1,19 +1,67 @@
 """How many sessions and accounts an owner may have at once, counted exactly."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
-from app.connect_sessions.ledger import Session, count_live_sessions, require_room_for_account, require_room_for_session
-from app.connect_sessions.tables import connect_sessions
+from app.connect_sessions.ledger import Session, count_live_sessions
+from app.connect_sessions.opening import Opening, write_down
+from app.connect_sessions.tables import Mode, Status, connect_sessions, owners
 from app.errors import Forbidden, TooManyRequests
-from tests.support.broker import Broker
+from app.policy.rules import Channel
+from tests.support.broker import Broker, open_broker
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
 
 MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture
+async def broker(tmp_path: Path, database_url: str) -> AsyncIterator[Broker]:
+    """Open a broker without a policy."""
+    async with open_broker(tmp_path, database={"url": database_url}) as opened:
+        yield opened
+
+
+async def try_to_open(
+    broker: Broker,
+    *,
+    channel: Channel = Channel.BROWSER,
+    multiple: bool = False,
+    most_live: int = 100,
+    most_accounts: int | None = None,
+    rule: str = "r",
+) -> None:
+    """Write a session of acme's for BambooHR down, and take it away again. Raises what refuses it."""
+    now = broker.clock.now()
+    session = Session(
+        id="cs_tried",
+        owner_id="acme",
+        requested_by="user:ann",
+        channel=channel,
+        mode=Mode.CREATE,
+        status=Status.MINTING,
+        provider="BambooHR",
+        account_id=None,
+        linked_account_id=None,
+        created_at=now,
+        expires_at=now + 30 * MINUTE,
+        multiple=multiple,
+    )
+    before = [await broker.rows(table) for table in (owners, connect_sessions)]
+    opening = Opening(session, "Acme", most_live=most_live, most_accounts=most_accounts, rule=rule, categories=["hris"])
+    try:
+        assert await write_down(broker.runtime.database, opening) in {"Acme", "Acme Inc."}
+    except (TooManyRequests, Forbidden):
+        assert [await broker.rows(table) for table in (owners, connect_sessions)] == before, "all or nothing"
+        raise
+    async with broker.runtime.database.transaction() as connection:
+        await connection.execute(sa.delete(connect_sessions).where(connect_sessions.c.id == session.id))
+        await connection.execute(sa.delete(owners))
 
 
 async def live(broker: Broker, owner_id: str = "acme") -> int:
@@ -54,23 +102,34 @@ async def test_one_session_too_many_is_told_when_the_next_one_ends(broker: Broke
     await broker.has_session("cs_ended", expires_at=now)
     await broker.has_session("cs_foreign", owner_id="globex", expires_at=now + MINUTE)
 
-    async with broker.runtime.database.reading() as connection:
-        await require_room_for_session(connection, "acme", most=4, now=now)
-        for most in (3, 2):
-            with pytest.raises(TooManyRequests) as refusal:
-                await require_room_for_session(connection, "acme", most=most, now=now)
-            assert refusal.value.retry_after == 240
-            assert refusal.value.detail == f"{most} sessions of this owner are open at once, which is the limit"
+    await try_to_open(broker, most_live=4)
+    for most in (3, 2):
+        with pytest.raises(TooManyRequests) as refusal:
+            await try_to_open(broker, most_live=most)
+        assert refusal.value.retry_after == 240
+        assert (
+            refusal.value.detail
+            == f"{most} sessions of this owner are open at once, which is the limit; end those that are not needed"
+        )
+
+
+async def test_auth_links_and_sessions_are_counted_apart(broker: Broker) -> None:
+    await broker.has_session("cs_page")
+    for number in range(3):
+        await broker.has_session(f"cs_{number}", channel="auth_link")
+
+    for channel in (Channel.BROWSER, Channel.SERVICE):
+        await try_to_open(broker, channel=channel, most_live=2)
+    await try_to_open(broker, channel=Channel.AUTH_LINK, most_live=4)
+    with pytest.raises(TooManyRequests, match="3 auth links of this owner are open at once"):
+        await try_to_open(broker, channel=Channel.AUTH_LINK, most_live=3)
 
 
 async def allows(broker: Broker, most: int, *, multiple: bool) -> bool:
-    async with broker.runtime.database.reading() as connection:
-        try:
-            await require_room_for_account(
-                connection, "acme", "bamboohr", most=most, multiple=multiple, now=broker.clock.now(), rule="r"
-            )
-        except Forbidden:
-            return False
+    try:
+        await try_to_open(broker, multiple=multiple, most_accounts=most)
+    except Forbidden:
+        return False
     return True
 
 
@@ -219,11 +278,8 @@ async def test_more_accounts_than_sessions_leave_no_credit(broker: Broker) -> No
 
 async def test_a_refusal_says_which_rule_how_many_and_what_to_do(broker: Broker) -> None:
     await broker.has_account()
-    async with broker.runtime.database.reading() as connection:
-        with pytest.raises(Forbidden) as refusal:
-            await require_room_for_account(
-                connection, "acme", "bamboohr", most=1, multiple=True, now=broker.clock.now(), rule="gold"
-            )
+    with pytest.raises(Forbidden) as refusal:
+        await try_to_open(broker, multiple=True, most_accounts=1, rule="gold")
 
     assert refusal.value.detail == (
         'rule "gold" allows 1 account(s) of a provider: there are 1, and open sessions that can make more;'

@@ -68,9 +68,9 @@ async def test_a_link_that_becomes_known_within_the_grace_counts(broker: Broker)
 
 async def test_news_resolves_the_open_sessions_of_its_owners_oldest_first(broker: Broker) -> None:
     now = broker.clock.now()
-    # Each needs an account of its own: the older one gets it.
-    await broker.has_session("cs_young", multiple=True)
-    await broker.has_session("cs_old", multiple=True, created_at=now - MINUTE)
+    # It ended before the account was linked, so the younger one alone fits.
+    await broker.has_session("cs_young")
+    await broker.has_session("cs_old", created_at=now - 99 * MINUTE, expires_at=now - 11 * MINUTE)
     await broker.has_session("cs_minting", status="minting", provider="workday")
     await broker.has_session("cs_failed", status="failed")
     await broker.has_session("cs_of_another", owner_id="globex")
@@ -81,8 +81,8 @@ async def test_news_resolves_the_open_sessions_of_its_owners_oldest_first(broker
         assert await resolve_open_sessions(connection, ["acme"], now=now) == 3
 
     assert await written(broker) == {
-        "cs_young": ("pending", None, False),
-        "cs_old": ("linked", "a1", True),
+        "cs_young": ("linked", "a1", True),
+        "cs_old": ("expired", None, True),
         "cs_minting": ("minting", None, False),
         "cs_failed": ("failed", None, False),
         "cs_of_another": ("pending", None, False),

@@ -65,7 +65,11 @@ async def test_a_user_opens_a_session(broker: Broker, http: httpx2.AsyncClient) 
         }
     ]
     row = await broker.row(connect_sessions)
-    assert (row["requested_by"], row["channel"], row["owner_id"]) == ("user:ann", "browser", "acme")
+    assert (row["requested_by"], row["channel"], row["owner_id"]) == (
+        "user:ann@https://login.example.test",
+        "browser",
+        "acme",
+    )
 
 
 async def test_a_user_may_send_no_body_at_all(broker: Broker, http: httpx2.AsyncClient) -> None:
@@ -121,6 +125,7 @@ async def test_a_service_opens_a_session_for_an_owner(broker: Broker, http: http
         "provider": "workday",
         "owner_id": "acme",
         "owner_name": "Tailspin Toys",
+        "name_pinned": False,
     }
     assert broker.sent() == [{"origin_owner_id": "acme", **EVERYTHING}]
     row = await broker.row(connect_sessions)
@@ -149,6 +154,7 @@ async def test_a_service_names_the_owner_and_nothing_else(broker: Broker, http: 
         "provider": None,
         "owner_id": "acme",
         "owner_name": "acme",
+        "name_pinned": False,
     }
 
 
@@ -172,22 +178,24 @@ async def test_one_profile_may_go_by_both_its_names(broker: Broker, http: httpx2
     same = {"integration_id": "profile-9", "connector_profile_id": "profile-9"}
     assert (await http.post("/v1/owners/acme/connect-sessions", headers=headers, json=same)).status_code == 201
     assert broker.sent()[0]["connector_profile_id"] == "profile-9"
-    for body, message in (
+    for body, location, message in (
         (
             {"integration_id": "a", "connector_profile_id": "b"},
+            "body",
             "integration_id is an alias of connector_profile_id; they differ",
         ),
         (
             {"provider_version": "2"},
             # A caller that has it from an old example learns what to write instead.
+            "body.provider_version",
             (
-                "provider_version is deprecated at StackOne: it selects nothing and can make the session fail;"
-                " leave it out and use connector_profile_id to choose a version"
+                "not taken: it is deprecated at StackOne, selects nothing and can make the session fail; choose a"
+                " version with connector_profile_id"
             ),
         ),
     ):
         answer = await http.post("/v1/owners/acme/connect-sessions", headers=headers, json=body)
-        assert (answer.status_code, answer.json()["errors"]) == (422, [{"location": "body", "message": message}])
+        assert (answer.status_code, answer.json()["errors"]) == (422, [{"location": location, "message": message}])
 
 
 async def test_who_opened_a_session_or_owns_it_sees_how_it_stands(broker: Broker, http: httpx2.AsyncClient) -> None:
@@ -201,13 +209,24 @@ async def test_who_opened_a_session_or_owns_it_sees_how_it_stands(broker: Broker
         "mode": "create",
         "provider": "workday",
         "account_id": next(iter(broker.project.accounts)).id,
+        "was_new": True,
         "created_at": in_half_an_hour(broker, 0),
         "expires_at": opened["expires_at"],
+        "oauth_error_code": None,
+        "oauth_error_description": None,
+        "attempt": None,
     }
     own, path = f"/v1/connect-sessions/{opened['id']}", f"connect-sessions/{opened['id']}"
     assert (await http.get(own, headers=broker.as_user())).json() == expected
     service = broker.as_machine(WRITE)
-    assert (await http.get(f"/v1/owners/acme/{path}", headers=service)).json() == expected
+    assert (await http.get(f"/v1/owners/acme/{path}", headers=service)).json() == {
+        **expected,
+        "owner_id": "acme",
+        "channel": "browser",
+        "requested_by": "user:user-1@https://login.example.test",
+        "opens_until": opened["expires_at"],
+        "external_trigger_token": None,
+    }
     for answer in (
         await http.get(own, headers=broker.as_user(org_id="globex")),
         await http.get(f"/v1/owners/globex/{path}", headers=service),
@@ -351,7 +370,9 @@ async def test_live_sessions_are_limited_by_the_settings(tmp_path: Path) -> None
         refused = await http.post("/v1/connect-sessions", headers=broker.as_user())
 
         assert (refused.status_code, refused.headers["retry-after"]) == (429, "1800")
-        assert refused.json()["detail"] == "1 sessions of this owner are open at once, which is the limit"
+        assert refused.json()["detail"] == (
+            "1 sessions of this owner are open at once, which is the limit; end those that are not needed"
+        )
 
 
 async def test_an_owner_is_erased_and_a_receipt_is_left(broker: Broker, http: httpx2.AsyncClient) -> None:

@@ -105,8 +105,12 @@ def test_a_session_shows_the_account_it_linked_or_else_the_one_it_is_about(
         "mode": "edit",
         "provider": "workday",
         "account_id": shown,
+        "was_new": None,
         "created_at": NOON,
         "expires_at": NOON,
+        "oauth_error_code": None,
+        "oauth_error_description": None,
+        "attempt": None,
     }
 
 

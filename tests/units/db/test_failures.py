@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
+import asyncpg
 import pytest
 import sqlalchemy as sa
 
@@ -98,3 +99,11 @@ async def test_a_missing_table_is_the_schema_and_a_wrong_statement_is_ours(sqlit
 
 def test_no_failure_is_made_of_what_is_none() -> None:
     assert failure_of(ValueError("mine")) is None
+
+
+def test_a_driver_that_lost_track_of_an_ending_connection_is_no_mistake_of_ours() -> None:
+    """As seen while PostgreSQL was stopped in the moment in which a connection to it was opened."""
+    lost = asyncpg.exceptions.InternalClientError("cannot switch to state 15; another operation (2) is in progress")
+    failure = failure_of(sa.exc.DBAPIError("connect", None, lost))
+    assert failure is not None
+    assert failure.cause is Cause.UNREACHABLE

@@ -11,7 +11,7 @@ from app.db.counters import advance
 from app.db.database import Database
 from app.db.engine import open_engine
 from app.linked_accounts.changes import Change, Kind, Source
-from app.linked_accounts.store import append_changes, get_for_any_owner
+from app.linked_accounts.store import append_changes, find_of_any_owner
 from app.linked_accounts.tables import account_events
 from app.settings import DatabaseSettings
 
@@ -38,7 +38,7 @@ async def append_nothing(connection: AsyncConnection) -> None:
 
 
 async def read(connection: AsyncConnection) -> None:
-    await get_for_any_owner(connection, "acc1")
+    await find_of_any_owner(connection, "acc1")
 
 
 async def write(connection: AsyncConnection) -> None:

@@ -92,7 +92,7 @@ async def test_browser_routes_accept_no_service_key(authenticator: Authenticator
 async def test_service_routes_accept_no_users_token(authenticator: Authenticator, issuer: Issuer) -> None:
     with pytest.raises(Unauthenticated) as refusal:
         await authenticator.service(with_headers(f"Bearer {issuer.token(scope='accounts:read sync:write')}"))
-    assert refusal.value.reason == "the token's issuer is not trusted on these routes"
+    assert refusal.value.reason == "the token's issuer (iss) is not trusted on these routes"
 
 
 @pytest.mark.usefixtures("unused_database")

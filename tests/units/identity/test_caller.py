@@ -12,7 +12,7 @@ def service(*scopes: Scope, owners: set[str] | None = None) -> Service:
 
 
 def test_actors_name_the_kind_of_caller() -> None:
-    assert EndUser("https://idp", "u-1", "acme", "Acme", None, {}).actor == "user:u-1"
+    assert EndUser("https://idp", "u-1", "acme", "Acme", None, {}).actor == "user:u-1@https://idp"
     assert service().actor == "service:abc"
 
 
@@ -49,3 +49,11 @@ def test_the_refusal_of_an_owner_names_no_owner() -> None:
 
     assert refusal.value.scope == Scope.ACCOUNTS_READ.value
     assert refusal.value.detail == "this credential is limited to certain owners, and this is not one of them"
+
+
+def test_two_issuers_users_are_two_people_and_fit_their_column() -> None:
+    users = [EndUser(issuer, "7", "acme", "Acme", None, {}) for issuer in ("https://a", "https://b")]
+    assert {user.actor for user in users} == {"user:7@https://a", "user:7@https://b"}
+    long = [EndUser(f"https://idp.example/{'x' * 300}{n}", "s" * 255, "acme", "Acme", None, {}) for n in (1, 2)]
+    assert len({user.actor for user in long}) == 2
+    assert all(len(user.actor) <= 300 for user in long)

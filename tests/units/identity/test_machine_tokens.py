@@ -109,9 +109,9 @@ async def test_unclear_owners_never_mean_all(
     with pytest.raises(Unauthenticated) as refusal:
         await serve(make_authenticator, machines, machines.token(owners=owners), owners_claim="owners")
     assert refusal.value.reason == (
-        "the token does not say which owners the machine is limited to"
+        "the token has no owners, which says the owners that the machine is limited to"
         if owners is None
-        else "the claim for the machine's owners is not a list of texts"
+        else "the claim owners for the machine's owners is not a list of texts"
     )
 
 
@@ -130,7 +130,7 @@ async def test_a_machines_subject_is_decent_text_and_its_name_may_be_ugly(
     paths = {"owner_id": "unused", "username": "client_name"}
     with pytest.raises(Unauthenticated) as refusal:
         await serve(make_authenticator, machines, machines.token(sub="s" * 256), claims=paths)
-    assert refusal.value.reason == "the claim for the subject is not text of 1 to 255 printable characters"
+    assert refusal.value.reason == "the claim sub for the subject is not text of 1 to 255 printable characters"
     service = await serve(make_authenticator, machines, machines.token(client_name=["Billing"]), claims=paths)
     assert service.name == machines.claims()["sub"]
 
@@ -143,11 +143,15 @@ class Believing:
         del token
         return {"exp": 1_772_366_400 + 60}
 
+    def trusted(self) -> object:
+        """Return what never changes."""
+        return self
+
 
 async def test_whatever_the_verifier_lets_through_a_machine_has_a_subject(machines: Issuer) -> None:
     issuer = MachineIssuer(machines.machine_settings(), Believing())
     with pytest.raises(Unauthenticated) as refusal:
-        await issuer.service(peek(machines.token()), now=1_772_366_400)
+        await issuer.verified(peek(machines.token()), now=1_772_366_400)
     assert refusal.value.reason == "the token names no subject"
 
 
@@ -185,7 +189,7 @@ async def test_without_machine_issuers_no_jwt_opens_the_service_channel(
 ) -> None:
     with pytest.raises(Unauthenticated) as refusal:
         await authenticator.service(bearer(issuer.token(scope="sync:write")))
-    assert refusal.value.reason == "the token's issuer is not trusted on these routes"
+    assert refusal.value.reason == "the token's issuer (iss) is not trusted on these routes"
 
 
 async def test_one_issuer_with_two_audiences(
@@ -214,7 +218,7 @@ async def test_one_issuer_with_one_audience_and_a_mark(make_authenticator: MakeA
             await authenticator.service(bearer(user))
         with pytest.raises(Unauthenticated) as refusal:
             await authenticator.end_user(bearer(machine))
-        assert refusal.value.reason == "a machine token on a browser route"
+        assert refusal.value.reason == "a machine token on a browser route, by its gty"
 
 
 async def test_a_mark_means_nothing_where_audiences_tell_them_apart(

@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from app.errors import Unavailable
+from app.errors import SettingsError, Unavailable
 from app.identity.authenticate import Authenticator, Credentials
 from app.identity.tokens.oidc import open_client
-from app.settings import SettingsError
 from tests.support.tokens import Issuer, IssuerServer, StoppedClock, rsa_key
 
 pytestmark = pytest.mark.anyio

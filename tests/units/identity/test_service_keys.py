@@ -79,7 +79,7 @@ class ReadOnlyDatabase(Database):
 class AwayDatabase(Database):
     """A database that cannot be reached."""
 
-    def reading(self) -> NoReturn:
+    def fetch(self, *_arguments: object) -> NoReturn:
         """Refuse."""
         raise Unavailable
 

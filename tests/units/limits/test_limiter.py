@@ -58,13 +58,52 @@ async def test_a_refusal_says_when_to_come_back_and_which_limit_it_was(storage_u
     assert refused.value.detail == "the limit mint_per_user is 1 per 1 minute"
 
 
-async def test_asking_for_room_counts_nothing(storage_url: str) -> None:
-    async with opened(storage_url=storage_url, unauthenticated_per_address="2/hour") as limiter:
-        for _ in range(5):
-            await limiter.require_room(Rate.UNAUTHENTICATED_PER_ADDRESS, "192.0.2.1")
-        assert await allowed(limiter, 5, "192.0.2.1", rate=Rate.UNAUTHENTICATED_PER_ADDRESS) == 2
-        with pytest.raises(TooManyRequests):
-            await limiter.require_room(Rate.UNAUTHENTICATED_PER_ADDRESS, "192.0.2.1")
+async def test_several_rates_are_counted_in_one_pass_and_a_full_one_is_named(storage_url: str) -> None:
+    async with opened(storage_url=storage_url, mint_per_user="3/hour", mint_per_owner="5/hour") as limiter:
+
+        async def mint(user: str) -> str | None:
+            try:
+                await limiter.take_all((Rate.MINT_PER_USER, (user,)), (Rate.MINT_PER_OWNER, ("acme",)))
+            except TooManyRequests as refused:
+                return refused.detail
+            return None
+
+        assert [await mint("alice") for _ in range(4)] == [None] * 3 + ["the limit mint_per_user is 3 per 1 hour"]
+        assert [await mint("bob") for _ in range(3)] == [None] * 2 + ["the limit mint_per_owner is 5 per 1 hour"]
+        if storage_url == "memory://":
+            # What the owner's limit refused did not count as the user's.
+            assert await allowed(limiter, 5, "bob") == 1
+
+
+async def test_in_memory_what_is_left_of_the_window_before_counts_in_proportion() -> None:
+    clock = StoppedClock()
+    async with opened(clock, mint_per_user="10/minute") as limiter:
+        clock.advance(60 - clock.monotonic() % 60)
+        assert await allowed(limiter, 20, "alice") == 10
+        clock.advance(59)
+        with pytest.raises(TooManyRequests) as refused:
+            await limiter.take(Rate.MINT_PER_USER, "alice")
+        assert refused.value.retry_after == 1
+        # A quarter of the next window has passed, so three quarters of the ten still count.
+        clock.advance(16)
+        assert await allowed(limiter, 20, "alice") == 3
+        with pytest.raises(TooManyRequests) as refused:
+            await limiter.take(Rate.MINT_PER_USER, "alice")
+        wait = refused.value.retry_after
+        assert wait is not None
+        clock.advance(wait - 0.01)
+        assert await allowed(limiter, 1, "alice") == 0
+        clock.advance(0.02)
+        assert await allowed(limiter, 2, "alice") == 1
+        clock.advance(120)
+        assert await allowed(limiter, 20, "alice") == 10
+        assert await allowed(limiter, 20, "bob") == 10
+        clock.advance(61)
+        await limiter.windows.forget_old()
+        assert await allowed(limiter, 20, "alice") < 10
+        clock.advance(180)
+        await limiter.windows.forget_old()
+        assert len(limiter.windows) == 0
 
 
 async def test_while_redis_is_away_the_process_counts_by_itself_and_then_goes_back(redis_server: RedisServer) -> None:
@@ -102,6 +141,9 @@ async def test_a_redis_that_was_never_there_does_not_open_the_limit() -> None:
 
 def test_no_two_callers_share_a_counter() -> None:
     assert len({key_of("a/b", "c"), key_of("a", "b/c"), key_of("a", "b", "c"), key_of("a/b/c")}) == 4
+    # Whatever stands between the parts may stand in them as well.
+    clever = [("a", "b:c"), ("a:b", "c"), ('a", "b', "c"), ("a,b", "c"), ("a", "b,c"), ("", "ab"), ("ab", "")]
+    assert len({key_of(*parts) for parts in clever}) == len(clever)
     assert "alice@acme.example" not in key_of("alice@acme.example")
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from app.errors import SettingsError
 from app.policy.file import parse_policy, read_policy
 from app.policy.rules import Channel, Policy, Rule
-from app.settings import SettingsError
 from app.stackone.models import Category
 
 GOOD = '[[rule]]\nname = "all"\nowners = ["*"]\nproviders = ["*"]\n'

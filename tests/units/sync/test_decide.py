@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from app.linked_accounts.apply import Decision, Observation, Removal, decide
 from app.linked_accounts.changes import Source, Witness
+from app.linked_accounts.decide import Decision, Observation, Removal, decide
 from app.linked_accounts.store import LinkedAccount
 from app.stackone.models import Account
 

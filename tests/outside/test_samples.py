@@ -1,0 +1,252 @@
+"""The samples of docs/frontend.md, each a real app: its code as the page has it, the packed package, and a browser.
+
+Everything else of an app (its page, its build) stands in tests/outside/samples: what a framework's own template has.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from playwright.sync_api import Browser, expect, sync_playwright
+
+from sandbox.serving import reserved
+from tests.browser.places import REPOSITORY, SCREENSHOTS, chromium_program
+from tests.e2e.demo_process import Demo, running_demo
+
+pytestmark = pytest.mark.timeout(420)
+
+HERE = Path(__file__).with_name("samples")
+PACKAGE = REPOSITORY / "packages" / "connect"
+_BLOCK = re.compile(r"^```\w+ (\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+# Lines of one's own, by block, that a working button may cost.
+MOST_LINES = {"react": 12, "vue": 15, "svelte": 15, "plain": 10}
+_PATIENCE = 60
+# What the recipes for `bearer` use of others, as their packages' types have it.
+_SIGN_INS = """
+declare const auth0: { getTokenSilently(options: { cacheMode: "on" | "off" }): Promise<string | undefined> };
+declare const clerk: {
+  session?: { getToken(options: { template?: string; skipCache?: boolean }): Promise<string | null> } | null;
+};
+type Sessions = Promise<{ data: { session: { access_token: string } | null }; error: Error | null }>;
+declare const supabase: { auth: { getSession(): Sessions; refreshSession(): Sessions } };
+declare const isAuthRetryableFetchError: (error: unknown) => boolean;
+export const connects = () =>
+  [withAuth0, withClerk, withSupabase, withARouteOfYours].map((bearer) =>
+    createConnect({ brokerUrl: "/broker", auth: { bearer } }),
+  );
+import { createConnect } from "@connect-broker/connect";
+"""
+
+
+def blocks() -> Mapping[str, str]:
+    """Read the page's named blocks."""
+    return dict(_BLOCK.findall((REPOSITORY / "docs" / "frontend.md").read_text(encoding="utf-8")))
+
+
+def run(command: list[str], folder: Path, **environment: str) -> str:
+    """Run a program to its end and return what it said."""
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, "NEXT_TELEMETRY_DISABLED": "1", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout + done.stderr
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def serving(folder: Path, port: int) -> Iterator[None]:
+    """Serve files, as any web server does."""
+    with ThreadingHTTPServer(("127.0.0.1", port), partial(_Quiet, directory=folder)) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def ports() -> tuple[int, int]:
+    """Find a free port for the files, and one for Next.js."""
+    with reserved(0) as files, reserved(0) as pages:
+        return files, pages
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory, ports: tuple[int, int]) -> Iterator[Demo]:
+    """Start the demo, whose broker accepts the samples' pages."""
+    origins = json.dumps([f"http://127.0.0.1:{port}" for port in ports])
+    allowed = f"--broker-env=BROKER_HTTP__ALLOWED_ORIGINS={origins}"
+    with running_demo(tmp_path_factory.mktemp("demo"), allowed) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, demo: Demo) -> Path:
+    """Fill an empty folder: the frameworks, the packed package, the page's code, and a product of one's own."""
+    if shutil.which("npm") is None or not (REPOSITORY / "node_modules").is_dir():
+        pytest.skip("the npm packages are not installed: run npm ci (Node >= 20.19)")
+    made = tmp_path_factory.mktemp("samples")
+    shutil.copytree(HERE, made, dirs_exist_ok=True)
+    run(["npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"], made)
+    run(["npm", "pack", "--silent", "--pack-destination", str(made)], PACKAGE)
+    [packed] = made.glob("connect-broker-connect-*.tgz")
+    with tarfile.open(packed) as archive:
+        archive.extractall(made / "unpacked", filter="data")
+    shutil.move(made / "unpacked" / "package", made / "node_modules" / "@connect-broker" / "connect")
+
+    code = blocks()
+    (made / "plain").mkdir()
+    (made / "plain" / "index.html").write_text(
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>plain</title>\n{code["plain"]}</html>\n'
+    )
+    shutil.copytree(made / "node_modules" / "@connect-broker" / "connect" / "dist", made / "connect")
+    (made / "react" / "App.tsx").write_text(code["react"])
+    (made / "react" / "bearer.ts").write_text(_SIGN_INS + code["bearer"])
+    (made / "vue" / "App.vue").write_text(code["vue"].replace("<script setup>", '<script setup lang="ts">'))
+    (made / "svelte" / "App.svelte").write_text(code["svelte"].replace("<script>", '<script lang="ts">'))
+    (made / "next" / "app" / "App.tsx").write_text(f'"use client";\n{code["react"]}')
+    (made / "next" / "proxy.ts").write_text(code["proxy"])
+    product = (
+        f"export const brokerUrl = {json.dumps(demo['broker'])};\n"
+        f"export const stackone = {json.dumps({'baseUrl': demo['stackone'], 'appUrl': demo['stackone']})};\n"
+        f"const token = {json.dumps(demo['users']['alice']['token'])};\n"
+        "export const auth = { accessToken: async () => token, signIn: () => location.reload() };\n"
+    )
+    for place in ("react/product.ts", "vue/product.ts", "svelte/product.ts", "next/app/product.ts", "plain/product.js"):
+        (made / place).write_text(product)
+    return made
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """Start Chromium."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium_program(), args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def nothing_connected(demo: Demo) -> Iterator[None]:
+    """Take away what a sample has connected; and see that it has connected something."""
+    user = {"authorization": f"Bearer {demo['users']['alice']['token']}"}
+    path = f"{demo['broker']}/v1/linked-accounts"
+    assert httpx2.get(path, headers=user).json()["data"] == []
+    yield
+    [account] = httpx2.get(path, headers=user).json()["data"]
+    assert account["usable"]
+    assert httpx2.delete(f"{path}/{account['account_id']}", headers=user).status_code == 204
+
+
+def test_a_button_costs_few_lines() -> None:
+    lines = {name: len(code.splitlines()) for name, code in blocks().items() if name in MOST_LINES}
+    assert lines.keys() == MOST_LINES.keys()
+    assert {name: count for name, count in lines.items() if count > MOST_LINES[name]} == {}
+
+
+def connects(chromium: Browser, url: str, name: str) -> None:
+    """Connect BambooHR as a person does, and take a picture of the list."""
+    page = chromium.new_page()
+    page.set_default_timeout(_PATIENCE * 1000)
+    wrong: list[str] = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("console", lambda said: wrong.append(said.text) if "Content Security Policy" in said.text else None)
+    page.goto(url)
+    page.get_by_role("button", name="Connect BambooHR").click()
+    page.get_by_role("textbox", name="Subdomain").fill("acme")
+    page.get_by_role("textbox", name="API key").fill("a-good-key-4711")
+    page.get_by_role("button", name="Region").click()
+    page.get_by_role("button", name="Europe").click()
+    page.get_by_role("button", name="Connect", exact=True).click()
+    expect(page.get_by_role("button", name=re.compile("^Disconnect"))).to_be_visible(timeout=_PATIENCE * 1000)
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SCREENSHOTS / f"sample-{name}.png")
+    page.close()
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("name", "check"),
+    [
+        ("react", ["tsc", "--project", "tsconfig.json"]),
+        ("vue", ["vue-tsc", "--project", "tsconfig.json"]),
+        ("svelte", ["svelte-check", "--tsconfig", "tsconfig.json", "--fail-on-warnings"]),
+    ],
+)
+@pytest.mark.usefixtures("nothing_connected")
+def test_with_vite(name: str, check: list[str], folder: Path, chromium: Browser, ports: tuple[int, int]) -> None:
+    # Each language's checker reads its own files only.
+    shape = json.loads((folder / "tsconfig.json").read_text())
+    shape["include"] = [f"{name}/*"]
+    (folder / "tsconfig.json").write_text(json.dumps(shape))
+    run(["npx", *check], folder)
+    run(["npx", "vite", "build", "--mode", name], folder)
+    with serving(folder, ports[0]):
+        connects(chromium, f"http://127.0.0.1:{ports[0]}/{name}/dist/", name)
+
+
+@pytest.mark.usefixtures("nothing_connected")
+def test_plain(folder: Path, chromium: Browser, ports: tuple[int, int]) -> None:
+    with serving(folder, ports[0]):
+        connects(chromium, f"http://127.0.0.1:{ports[0]}/plain/", "plain")
+
+
+@pytest.mark.usefixtures("nothing_connected")
+def test_plain_in_firefox(folder: Path, ports: tuple[int, int]) -> None:
+    program = os.environ.get("BROKER_FIREFOX") or shutil.which("firefox-esr") or shutil.which("firefox")
+    if program is None:
+        pytest.skip("no Firefox: install it (Debian: apt-get install firefox-esr) or name one in BROKER_FIREFOX")
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    picture = str(SCREENSHOTS / "sample-firefox.png")
+    with serving(folder, ports[0]):
+        url = f"http://127.0.0.1:{ports[0]}/plain/"
+        assert "Disconnect" in run(["node", "firefox.mjs", program, url, picture], folder)
+
+
+@pytest.mark.usefixtures("nothing_connected")
+def test_next(folder: Path, chromium: Browser, ports: tuple[int, int]) -> None:
+    run(["npx", "next", "build"], folder / "next")
+    command = ["node", "../node_modules/next/dist/bin/next", "start", "-p", str(ports[1]), "-H", "127.0.0.1"]
+    with subprocess.Popen(command, cwd=folder / "next", stdout=subprocess.DEVNULL) as running:
+        try:
+            url = f"http://127.0.0.1:{ports[1]}/"
+            policy = _answer_of(url).headers["content-security-policy"]
+            assert "default-src 'none'" in policy
+            assert "unsafe-eval" not in policy
+            connects(chromium, url, "next")
+        finally:
+            running.terminate()
+
+
+def _answer_of(url: str) -> httpx2.Response:
+    for _ in range(_PATIENCE * 5):
+        try:
+            return httpx2.get(url)
+        except httpx2.TransportError:
+            time.sleep(0.2)
+    raise AssertionError("Next.js did not start")
