@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 NODE_MINIMUM := 20.19
 
-.PHONY: help setup demo page test test-outside mutants check docs migration format lock bench clean
+.PHONY: help setup demo dev page test test-outside pictures mutants check docs site migration format lock bench clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,6 +28,9 @@ $(STAMP): requirements-dev.lock pyproject.toml
 demo: setup page  ## Start everything on this machine: sandbox, identity provider, page and the real broker
 	@exec $(BIN)/broker-demo $(ARGS)
 
+dev: setup page  ## The demo with hot reload, on the page and on packages/connect (needs Node)
+	@exec node demo/dev.mjs $(BIN)/broker-demo $(ARGS)
+
 # The page is built where Node is recent enough; everything else works without it.
 page:
 	@if [ ! -f demo/package.json ]; then exit 0; fi; \
@@ -35,9 +38,9 @@ page:
 		echo "no Node.js: the demo page is left out (it needs Node >= $(NODE_MINIMUM)); everything else works" >&2; exit 0; fi; \
 	if ! node -e 'const [a,b]=process.versions.node.split(".").map(Number); process.exit(a>20||(a===20&&b>=19)?0:1)'; then \
 		echo "Node $$(node --version) is too old for the demo page (it needs >= $(NODE_MINIMUM)); everything else works" >&2; exit 0; fi; \
-	if [ ! -f demo/dist/index.html ] || [ -n "$$(find demo/src demo/public demo/package-lock.json demo/vite.config.ts demo/index.html -newer demo/dist/index.html -print -quit 2>/dev/null)" ]; then \
+	if [ ! -f demo/dist/index.html ] || [ -n "$$(find packages/connect/src packages/connect/scripts demo/src demo/public package-lock.json demo/vite.config.ts demo/index.html -newer demo/dist/index.html -print -quit 2>/dev/null)" ]; then \
 		echo "building the demo page ..."; \
-		(cd demo && npm ci --no-audit --no-fund --loglevel=error && npm run build --silent) \
+		(npm ci --no-audit --no-fund --loglevel=error && npm run build --silent) \
 			|| echo "the demo page could not be built; everything else works" >&2; \
 	fi
 
@@ -47,12 +50,15 @@ ifdef ARGS
 	@$(BIN)/python -m pytest $(ARGS)
 else
 	@$(BIN)/python -m pytest --numprocesses=auto --dist=worksteal
-	@if [ -d demo/node_modules ] && command -v npm >/dev/null; then cd demo && npm run --silent test; fi
+	@if [ -d node_modules ] && command -v npm >/dev/null; then npm run --silent test; fi
 	@$(BIN)/python -m pytest tests/browser --numprocesses=auto --maxprocesses=4 --dist=worksteal
 endif
 
 test-outside: setup  ## Run the tests beside programs and packages of others (PostgreSQL, nginx, npm); they say what is missing
 	@$(BIN)/python -m pytest tests/neighbours tests/outside $(ARGS)
+
+pictures: setup  ## Draw the pictures of docs/operations.md from a demo under load (needs Debian's prometheus)
+	@$(BIN)/python -m tests.outside.watched_demo
 
 mutants: setup  ## Break identity and connect sessions in every small way, and see what no test notices; docs/mutation.md
 	@$(BIN)/mutmut run $(ARGS)
@@ -68,15 +74,25 @@ check: setup  ## Lint, types, import contracts, migrations, docs: all that is wr
 	look "imports" "move the code, or the line in pyproject.toml that names the exception" $(BIN)/lint-imports --no-logo; \
 	look "documents, migrations, guards" "make docs, where a written page is old; else listed above" $(BIN)/python -m pytest -q tests/checks; \
 	look "budgets" "a warm request costs more than tests/budgets/limits.py allows: take the trip out again" $(BIN)/python -m pytest -q tests/budgets; \
-	if [ -d demo/node_modules ]; then look "page" "make docs, where the types are old; else listed above" npm --prefix demo run --silent check; \
-	else echo "no demo/node_modules: the page's TypeScript is not checked (make page installs it)"; fi; \
+	if [ -d node_modules ]; then look "package and page" "make docs, where the types are old; else listed above" npm run --silent check; \
+	else echo "no node_modules: the page's TypeScript is not checked (make page installs it)"; fi; \
 	echo "checked in $$SECONDS s"; \
 	if [ -n "$$failed" ]; then printf "\nto fix:$$failed\n" >&2; exit 1; fi
 
-docs: setup  ## Write what comes from the code: pages of docs/, openapi.json, and (with Node) the page's types
+docs: setup  ## Write what comes from the code: pages of docs/, openapi.json, (with Node) the page's types; then the site
 	@$(BIN)/python -m tests.checks.pages
 	@$(BIN)/python -m tests.contract.page
-	@if [ -d demo/node_modules ]; then cd demo && npm run --silent generate; fi
+	@if [ -d node_modules ]; then npm run --silent generate; fi
+	@$(MAKE) --no-print-directory site
+
+# In an environment of its own: nothing else needs what it is built with.
+site: .venv-site/.installed  ## Build the docs as a site that can be searched, into build/site; a link that leads nowhere fails it
+	@NO_MKDOCS_2_WARNING=1 .venv-site/bin/mkdocs build --clean
+
+.venv-site/.installed: requirements-site.lock
+	@test -x .venv-site/bin/python || $(PYTHON) -m venv .venv-site
+	@.venv-site/bin/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-site.lock
+	@touch $@
 
 migration: setup  ## Write the next migration from the tables in app/; NAME='A note on each account'
 	@test -n "$(NAME)" || { echo "say what it does: make migration NAME='A note on each account'" >&2; exit 1; }
@@ -91,9 +107,13 @@ format: setup  ## Format the code
 
 lock: setup  ## Resolve the lock files anew (hashes, no download addresses)
 	@$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-header --no-annotate \
-		--extra postgres --extra redis pyproject.toml -o requirements.lock
+		--extra postgres --extra redis --extra otel pyproject.toml -o requirements.lock
 	@$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-header --no-annotate \
-		--extra postgres --extra redis --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+		--extra postgres --extra redis --extra otel --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+	@for each in site generators backends agents; do $(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-header --no-annotate \
+		--group $$each -o requirements-$$each.lock; done
+	@if command -v npm >/dev/null; then npm install --prefix tests/outside/generators --package-lock-only \
+		--omit-lockfile-registry-resolved --no-audit --no-fund --loglevel=error; fi
 
 # Express runs where Node.js is recent enough; what is missing is left out and said in the page.
 bench: setup  ## Measure the broker beside its contenders and write docs/performance.md; ARGS='mint list', ARGS=--quick
@@ -103,4 +123,4 @@ bench: setup  ## Measure the broker beside its contenders and write docs/perform
 	@$(BIN)/python -m bench $(ARGS)
 
 clean:  ## Remove everything that the other targets made
-	@rm -rf $(VENV) .venv-3.13 .demo demo/node_modules demo/dist bench/contenders/express/node_modules test-results mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf $(VENV) .venv-3.13 .venv-site build/site .demo node_modules demo/node_modules demo/dist packages/connect/node_modules packages/connect/dist bench/contenders/express/node_modules test-results mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis
