@@ -34,6 +34,9 @@ HEALTH_RESERVE = 16
 _HEALTH_PATHS = frozenset({b"/livez", b"/readyz"})
 _LEAST_PER_ADDRESS = 16
 _MOST_PIPELINED = 16
+# A loop that was busy past a deadline runs its timers before it looks at its sockets: what a client sent in time lies
+# there unread. So each deadline is looked at twice, with one look at the sockets in between.
+_ONE_TURN_SECONDS = 0.001
 _REASONS = {
     400: "Bad Request",
     408: "Request Timeout",
@@ -171,7 +174,10 @@ class GuardedProtocol(HttpToolsProtocol):
         """Begin to wait for the client to read."""
         super().pause_writing()
         if self._write_deadline is None:
-            self._write_deadline = self.loop.call_later(self.write_timeout, self.transport.abort)
+            self._write_deadline = self.loop.call_later(self.write_timeout, self._writing_took_too_long)
+
+    def _writing_took_too_long(self) -> None:
+        self._write_deadline = self.loop.call_later(_ONE_TURN_SECONDS, self.transport.abort)
 
     def resume_writing(self) -> None:
         """Everything was read."""
@@ -319,12 +325,19 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _wait(self, seconds: float) -> None:
         self._stop_waiting()
-        self._deadline = self.loop.call_later(seconds, self._time_is_up)
+        self._deadline = self.loop.call_later(seconds, self._time_is_nearly_up)
 
     def _stop_waiting(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+    def _time_is_nearly_up(self) -> None:
+        self._deadline = self.loop.call_later(_ONE_TURN_SECONDS, self._time_is_up)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """End an idle connection, unless its next request has come meanwhile."""
+        self.timeout_keep_alive_task = self.loop.call_later(_ONE_TURN_SECONDS, super().timeout_keep_alive_handler)
 
     def _time_is_up(self) -> None:
         self._deadline = None
