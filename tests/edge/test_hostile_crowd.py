@@ -217,7 +217,8 @@ class Hostile:
 async def edge(sqlite_databases: SqliteDatabases) -> AsyncIterator[Edge]:
     """Serve a broker with short deadlines and few places."""
     http = {
-        "max_connections": 60,
+        # Room for the crowd, for those of it that are being closed on a slow machine, and for the good.
+        "max_connections": 160,
         "header_timeout_seconds": 0.8,
         "body_timeout_seconds": 0.8,
         "write_timeout_seconds": 0.8,
