@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 NODE_MINIMUM := 20.19
 
-.PHONY: help setup demo dev page test test-outside pictures mutants check docs site migration format lock bench clean
+.PHONY: help setup demo dev page test test-outside ha soak pictures mutants check docs site migration format lock bench clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -56,6 +56,12 @@ endif
 
 test-outside: setup  ## Run the tests beside programs and packages of others (PostgreSQL, nginx, npm); they say what is missing
 	@$(BIN)/python -m pytest tests/neighbours tests/outside $(ARGS)
+
+ha: setup  ## Kill the database's primary under load, 20 times: nothing acknowledged is lost; says what is missing; ARGS='--kills 3'
+	@$(BIN)/python -m tests.endurance.ha $(ARGS)
+
+soak: setup  ## Half an hour in which everything around the broker goes wrong, under load; ARGS='--minutes 10 --seed 3'
+	@$(BIN)/python -m tests.endurance.soak $(ARGS)
 
 pictures: setup  ## Draw the pictures of docs/operations.md from a demo under load (needs Debian's prometheus)
 	@$(BIN)/python -m tests.outside.watched_demo

@@ -102,9 +102,10 @@ def begin_at_zero(runtime: Runtime, jobs: Collection[str] = ()) -> None:
 
 
 async def watching_loop(metrics: Metrics) -> None:
-    """Measure how late the event loop is, until it is cancelled."""
+    """Measure how late the event loop is, and how much is on it, until it is cancelled."""
     loop = asyncio.get_running_loop()
     while True:
         woken_at = loop.time() + _LOOK_SECONDS
         await asyncio.sleep(_LOOK_SECONDS)
         metrics.loop_lag.observe(max(loop.time() - woken_at, 0.0))
+        metrics.loop_tasks.set(len(asyncio.all_tasks(loop)))

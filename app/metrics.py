@@ -70,6 +70,11 @@ class Metrics:
             buckets=_LAG_BUCKETS,
             registry=self.registry,
         )
+        self.loop_tasks = Gauge(
+            "broker_event_loop_tasks",
+            "Tasks on the event loop: some for each request, connection and job; more and more of them is a leak.",
+            registry=self.registry,
+        )
         self.loop_failures = Counter(
             "broker_background_failures_total",
             "Unexpected errors in background jobs; the job goes on.",

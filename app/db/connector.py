@@ -16,6 +16,8 @@ logger = structlog.get_logger(__name__)
 _GRACE_SECONDS: Final = 1.0
 _APPLICATION_NAME: Final = "connect-broker"
 DRIVER: Final = "postgresql+asyncpg_prepared"
+# Every type of array that a statement of ours has as a parameter, but text, which the driver knows.
+_ARRAYS: Final = "SELECT NULL::bytea[], NULL::timestamptz[]"
 
 
 class Connector:
@@ -95,6 +97,11 @@ class Connector:
             await connection.set_type_codec(
                 "jsonb", schema="pg_catalog", format="binary", encoder=_jsonb, decoder=_json_of_jsonb
             )
+            if pooler is Pooler.TRANSACTION:
+                # The driver looks up what an array holds when it first meets one, with a query that PostgreSQL would
+                # compile for seconds. It switches that off before, which is for nothing where the pooler then asks
+                # another server; here it cannot. After a failover all connections are new at once.
+                await connection.fetch(_ARRAYS)
 
     def _limits(self) -> dict[str, str]:
         milliseconds = str(int(self._statement_timeout_seconds * 1000))

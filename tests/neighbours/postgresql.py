@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import pwd
 import shutil
 import signal
 import socket
@@ -17,39 +16,13 @@ import pytest
 
 from tests.neighbours.authority import Authority
 from tests.support.databases import migrate
+from tests.support.programs import free_port, give, postgresql_programs, somebody
 
 PASSWORD = "canary-S3cret"  # in no output, ever
 ROLE = "broker"
 DATABASE = "broker"
 _PGBOUNCER = Path("/usr/sbin/pgbouncer")
 _START_SECONDS = 30.0
-
-
-def _programs() -> Path | None:
-    """Find the server's programs; the ones that come with the test dependencies cannot speak TLS."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: float(path.parts[4]))
-    return found[-1].parent if found else None
-
-
-def _somebody() -> str | None:
-    """Name the user to run servers as, which refuse to be root's."""
-    if os.geteuid() != 0:
-        return None
-    known = {entry.pw_name for entry in pwd.getpwall()}
-    return next(name for name in ("postgres", "nobody") if name in known)
-
-
-def free_port() -> int:
-    """Return a port that is free now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
-def _give(path: Path) -> None:
-    name = _somebody()
-    if name is not None:
-        for each in (path, *path.rglob("*")):
-            shutil.chown(each, name)
 
 
 def _wait_for(port: int, process: "subprocess.Popen[bytes]") -> None:
@@ -67,7 +40,7 @@ class OwnPostgresql:
 
     def __init__(self, directory: Path) -> None:
         """Set it up, start it, and bring its database to the newest schema."""
-        programs = _programs()
+        programs = postgresql_programs()
         if programs is None or not (shutil.which("psql")):
             pytest.skip("needs PostgreSQL's programs: apt-get install postgresql")
         self._programs = programs
@@ -78,7 +51,7 @@ class OwnPostgresql:
         self.authority = Authority(directory)
         certificate, key = self.authority.issue("server", "localhost")
         self.client_certificate = self.authority.issue(ROLE)
-        _give(directory)
+        give(directory)
         initdb: list[str | Path] = [
             programs / "initdb",
             "-D",
@@ -92,7 +65,7 @@ class OwnPostgresql:
             "--locale=C",
             "-N",
         ]
-        subprocess.run(initdb, check=True, user=_somebody(), capture_output=True, cwd="/")
+        subprocess.run(initdb, check=True, user=somebody(), capture_output=True, cwd="/")
         (self._data / "pg_hba.conf").write_text(
             "local all admin trust\n"
             "hostssl all certified 127.0.0.1/32 cert\n"
@@ -153,7 +126,7 @@ class OwnPostgresql:
         """Start it, again."""
         log = (self.directory / "log").open("ab")
         command: list[str | Path] = [self._programs / "postgres", "-D", self._data]
-        self._process = subprocess.Popen(command, user=_somebody(), stdout=log, stderr=log, cwd="/")
+        self._process = subprocess.Popen(command, user=somebody(), stdout=log, stderr=log, cwd="/")
         log.close()
         _wait_for(self.port, self._process)
         deadline = time.monotonic() + _START_SECONDS
@@ -203,10 +176,10 @@ def pgbouncer(server: OwnPostgresql, directory: Path, mode: str) -> Iterator[int
         f"auth_type = scram-sha-256\nauth_file = {directory}/users.txt\n"
         f"pool_mode = {mode}\ndefault_pool_size = {size}\nmax_client_conn = 100\n"
     )
-    _give(directory)
+    give(directory)
     log = (directory / "log").open("ab")
     process = subprocess.Popen(
-        [_PGBOUNCER, directory / "pgbouncer.ini"], user=_somebody(), stdout=log, stderr=log, cwd="/"
+        [_PGBOUNCER, directory / "pgbouncer.ini"], user=somebody(), stdout=log, stderr=log, cwd="/"
     )
     log.close()
     try:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -80,6 +81,30 @@ async def test_every_part_of_the_main_job_works_under_load(world: World) -> None
     assert set(statuses) == {200, 201}
     assert len(statuses) == 180
     assert (await world.broker.get("/readyz")).status_code == 200
+
+
+async def test_what_arrays_hold_is_never_looked_up_with_a_compiler(front: Front, world: World) -> None:
+    """The driver switches JIT off for it, which counts for the server that the pooler had it tell."""
+    front.server.sql("ALTER SYSTEM SET log_statement = 'all'", "ALTER SYSTEM SET log_line_prefix = '@%p '")
+    front.server.sql("SELECT pg_reload_conf()")
+    # Connections that were there before have said nothing of what they did.
+    front.server.cut()
+    begin = (front.server.directory / "log").stat().st_size
+    try:
+        await test_every_part_of_the_main_job_works_under_load(world)
+    finally:
+        front.server.sql("ALTER SYSTEM RESET log_statement", "ALTER SYSTEM RESET log_line_prefix")
+        front.server.sql("SELECT pg_reload_conf()")
+    log = (front.server.directory / "log").read_text()[begin:]
+    looked_up, is_off = 0, dict[str, bool]()
+    for entry in re.findall(r"^@(\d+) LOG:  ((?:.+\n)(?:\t.*\n)*)", log, re.MULTILINE):
+        process, said = entry
+        if "set_config('jit'" in said:
+            is_off[process] = "set_config('jit', 'off'" in said
+        if "typeinfo_tree(" in said:
+            looked_up += 1
+            assert is_off.get(process), "looked up by a server that would compile it"
+    assert looked_up
 
 
 async def test_the_limits_of_a_transaction_hold_there(front: Front) -> None:

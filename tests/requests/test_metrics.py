@@ -23,6 +23,7 @@ from app.runtime import open_runtime
 from app.stackone.breaker import BreakerState
 from app.sync.refresh import refresh_due
 from app.sync.sweep import run_sweep
+from tests.support.waiting import eventually
 from tests.support.world import PEPPER, World, open_world
 
 pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
@@ -65,6 +66,23 @@ async def test_the_process_says_what_runs(world: World) -> None:
     [(_, labels)] = [key for key in samples if key[0] == "broker_build_info"]
     assert re.fullmatch(r"\d+\.\d+\.\d+.*", dict(labels)["version"])
     assert not [name for name in names if name.endswith("_created")]
+
+
+async def test_tasks_on_the_event_loop_are_counted(world: World) -> None:
+    is_over = asyncio.Event()
+
+    async def count() -> float:
+        return scraped(world)["broker_event_loop_tasks", frozenset()]
+
+    before = await eventually(count)
+    waiting = [asyncio.create_task(is_over.wait()) for _ in range(500)]
+
+    async def seen() -> bool:
+        return await count() >= before + 400
+
+    await eventually(seen)
+    is_over.set()
+    await asyncio.gather(*waiting)
 
 
 async def test_a_busy_event_loop_is_seen(world: World) -> None:
