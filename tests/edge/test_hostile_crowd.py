@@ -29,7 +29,9 @@ AT_ONCE = 40
 GOOD = 8
 # What one connection may hold is bounded (docs/operations.md); everything else here is Python's own.
 MOST_MEMORY = 48 * 1024 * 1024
-PATIENCE = 2.5
+# As long as a slow machine needs for an answer; then no more than it takes to see whether another one comes.
+PATIENCE = 15
+A_MOMENT = 1.25
 MINT = b'{"provider": "bamboohr"}'
 BODY = b"%s /v1/connect-sessions HTTP/1.1\r\nHost: b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
 GARBAGE = (
@@ -145,7 +147,7 @@ class Hostile:
         for _ in range(200):
             writer.write(self.one())
             await writer.drain()
-        await asyncio.sleep(PATIENCE)
+        await asyncio.sleep(2 * A_MOMENT)
         return b""
 
     async def pipeline(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
@@ -207,9 +209,8 @@ class Hostile:
     async def _read_all(self, reader: asyncio.StreamReader) -> bytes:
         received = b""
         with contextlib.suppress(ConnectionError, TimeoutError):
-            async with asyncio.timeout(PATIENCE / 2):
-                while block := await reader.read(65536):
-                    received += block
+            while block := await asyncio.wait_for(reader.read(65536), A_MOMENT if received else PATIENCE):
+                received += block
         return received
 
 
