@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 NODE_MINIMUM := 20.19
 
-.PHONY: help setup demo dev page test test-outside ha soak pictures mutants check docs site migration format lock bench clean
+.PHONY: help setup demo dev page test test-outside ha soak steady pictures mutants check docs site migration format lock bench clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -62,6 +62,12 @@ ha: setup  ## Kill the database's primary under load, 20 times: nothing acknowle
 
 soak: setup  ## Half an hour in which everything around the broker goes wrong, under load; ARGS='--minutes 10 --seed 3'
 	@$(BIN)/python -m tests.endurance.soak $(ARGS)
+
+# Nothing is tried again: what fails once in many runs is a fault, of the test or of the page.
+steady: setup page  ## Run the browser's tests 20 times in a row (RUNS=20), and stop at the first that fails
+	@for run in $$(seq $(or $(RUNS),20)); do echo "run $$run"; \
+		$(BIN)/python -m pytest tests/browser -q --numprocesses=2 --dist=worksteal $(ARGS) || { echo "run $$run failed" >&2; exit 1; }; \
+	done
 
 pictures: setup  ## Draw the pictures of docs/operations.md from a demo under load (needs Debian's prometheus)
 	@$(BIN)/python -m tests.outside.watched_demo

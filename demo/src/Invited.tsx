@@ -1,7 +1,7 @@
 import type { LinkedAccount } from "@connect-broker/connect";
-import { useInvitation } from "@connect-broker/connect/react";
+import { useConnect, useInvitation } from "@connect-broker/connect/react";
 import { useEffect, useRef } from "react";
-import { providerFor } from "./providers";
+import { providerFor, useCatalogue } from "./providers";
 
 /** What an invitation's link leads to. */
 export function Invited({ onLeave }: { onLeave: (account: LinkedAccount | null) => void }) {
@@ -10,6 +10,7 @@ export function Invited({ onLeave }: { onLeave: (account: LinkedAccount | null) 
   const { state, close } = useInvitation({ mount, onLinked: onLeave, onCancelled: () => onLeave(null) });
   useEffect(() => heading.current?.focus({ preventScroll: true }), []);
 
+  const catalogue = useCatalogue(useConnect());
   const provider = state?.phase === "open" ? state.session.provider : null;
   return (
     <section className="connect-view" aria-labelledby="invited-title">
@@ -17,7 +18,7 @@ export function Invited({ onLeave }: { onLeave: (account: LinkedAccount | null) 
         <span aria-hidden="true">←</span> All integrations
       </button>
       <h1 id="invited-title" ref={heading} tabIndex={-1}>
-        {provider === null ? "You were invited to connect a tool" : `Connect ${providerFor(provider, null).name}`}
+        {provider === null ? "You were invited to connect a tool" : `Connect ${providerFor(provider, catalogue).name}`}
       </h1>
       <p className="lead">Your credentials go to the provider through StackOne; this page and its broker never see them.</p>
       <div className="hub" ref={mount} />

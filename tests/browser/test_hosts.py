@@ -113,7 +113,7 @@ def test_two_languages(context: WatchedContext, house: House, snap: Snap) -> Non
     expect(region.get_by_text("Verbunden", exact=True)).to_be_visible()
     house.fault("POST", "/connect_sessions", status=503, times=None)
     page.get_by_role("button", name="Connect BambooHR").click()
-    dialog = page.get_by_role("dialog", name="Bamboohr verbinden")
+    dialog = page.get_by_role("dialog", name="BambooHR verbinden")
     expect(dialog.get_by_role("alert")).to_contain_text("nicht möglich")
     snap(page, "german")
     dialog.get_by_role("button", name="Schließen").click()
@@ -143,9 +143,9 @@ def test_cookie_mode(context: WatchedContext, house: House) -> None:
     page.fill_bamboohr()
     page.submit()
     expect(page.page.get_by_text("connected, just now")).to_be_visible()
-    page.page.get_by_role("button", name="Disconnect Bamboohr").click()
+    page.page.get_by_role("button", name="Disconnect BambooHR").click()
     page.page.get_by_role("dialog").get_by_role("button", name="Disconnect").click()
-    expect(page.page.get_by_text("Bamboohr is disconnected.")).to_be_visible()
+    expect(page.page.get_by_text("BambooHR is disconnected.")).to_be_visible()
     calls = [request for request in sent if request.url.startswith(f"{house.broker_url}/v1/")]
     assert {request.method for request in calls} == {"GET", "POST", "DELETE"}
     assert all("authorization" not in request.headers for request in calls)
@@ -169,14 +169,14 @@ def test_keyboard_and_focus(context: WatchedContext, house: House) -> None:
     keys.press("Tab")
     expect(opener).to_be_focused()
     keys.press("Enter")
-    dialog = page.get_by_role("dialog", name="Connect Bamboohr")
+    dialog = page.get_by_role("dialog", name="Connect BambooHR")
     expect(dialog.get_by_role("heading")).to_be_focused()
     keys.press("Escape")
     expect(dialog).to_be_hidden()
     expect(opener).to_be_focused()
 
     # What is in need comes first, and its row is drawn anew while the Hub is open.
-    reconnect = page.get_by_role("button", name="Reconnect Bamboohr")
+    reconnect = page.get_by_role("button", name="Reconnect BambooHR")
     keys.press("Tab")
     expect(reconnect).to_be_focused()
     keys.press("Enter")
@@ -189,7 +189,7 @@ def test_keyboard_and_focus(context: WatchedContext, house: House) -> None:
     expect(reconnect).to_be_focused()
 
     keys.press("Tab")
-    disconnect = page.get_by_role("button", name="Disconnect Bamboohr")
+    disconnect = page.get_by_role("button", name="Disconnect BambooHR")
     expect(disconnect).to_be_focused()
     keys.press("Enter")
     expect(page.get_by_role("button", name="Keep it")).to_be_focused()
@@ -199,7 +199,7 @@ def test_keyboard_and_focus(context: WatchedContext, house: House) -> None:
     keys.press("Tab")
     expect(page.get_by_role("dialog").get_by_role("button", name="Disconnect")).to_be_focused()
     keys.press("Enter")
-    expect(page.get_by_text("Bamboohr is disconnected.")).to_be_visible()
+    expect(page.get_by_text("BambooHR is disconnected.")).to_be_visible()
     expect(page.get_by_role("region", name="Your connections")).to_be_focused()
 
     context.context.route(f"{house.broker_url}/v1/linked-accounts?*", lambda route: route.abort())
@@ -225,12 +225,12 @@ def test_what_a_screen_reader_is_told(context: WatchedContext, house: House) -> 
           - status
           - list:
             - listitem:
-              - paragraph: Bamboohr
+              - paragraph: BambooHR
               - paragraph: /connected .* by alice@example.com/
               - paragraph: Needs you to reconnect
               - paragraph: The API key was revoked
-              - button "Reconnect Bamboohr"
-              - button "Disconnect Bamboohr"
+              - button "Reconnect BambooHR"
+              - button "Disconnect BambooHR"
             - listitem:
               - paragraph: /Salesforce · EMEA|Workday/
               - paragraph
@@ -245,11 +245,11 @@ def test_what_a_screen_reader_is_told(context: WatchedContext, house: House) -> 
               - button /Disconnect/
         """
     )
-    page.get_by_role("button", name="Disconnect Bamboohr").click()
+    page.get_by_role("button", name="Disconnect BambooHR").click()
     expect(page.get_by_role("dialog")).to_match_aria_snapshot(
         """
-        - dialog "Disconnect Bamboohr?":
-          - paragraph: Disconnect Bamboohr?
+        - dialog "Disconnect BambooHR?":
+          - paragraph: Disconnect BambooHR?
           - paragraph: /Nothing more is read/
           - alert
           - button "Keep it"
@@ -284,7 +284,7 @@ def test_narrow_and_enlarged(browser: Browser, house: House, snap: Snap, size: s
         page = open_host(context, "shadcn-v4")
         expect(page.get_by_role("listitem")).to_have_count(3)
         fits(page, "host-list")
-        page.get_by_role("button", name="Disconnect Bamboohr").click()
+        page.get_by_role("button", name="Disconnect BambooHR").click()
         fits(page, "host-dialog")
         page.keyboard.press("Escape")
         page.get_by_role("button", name="Connect BambooHR", exact=True).click()

@@ -33,7 +33,7 @@ def test_a_mails_link(context: WatchedContext, house: House, snap: Snap) -> None
         page.page.get_by_role("button", name="Sign in as somebody else").click()
         expect(page.page.get_by_role("heading", name="Who are you today?")).to_be_focused()
     page.choose("alice")
-    expect(page.page.get_by_role("heading", name="Connect BambooHR")).to_be_visible()
+    expect(page.page.get_by_role("heading", name="Connect BambooHR", exact=True)).to_be_visible()
     page.fill_bamboohr()
     # A reload in the middle opens it anew: the code waits in this tab, and no token does.
     page.page.reload()

@@ -5,11 +5,19 @@ import en from "./locales/en.js";
 import type { WordsOverride } from "./view-types.js";
 import type { Words } from "./words.js";
 
+export interface Chosen {
+  words: Words;
+  /** The language that they are in, as an element's `lang` has it. */
+  language: string;
+}
+
 /** Loads a locale, with a product's own words over it; English where there is none, or it cannot be loaded. */
-export async function loadWords(locale: string | undefined, override: WordsOverride = {}): Promise<Words> {
-  const language = (locale ?? "en").toLowerCase().split("-")[0];
-  const words = language === "de" ? await load(() => import("./locales/de.js")).catch(() => null) : null;
-  return over(words?.default ?? en, override);
+export async function loadWords(locale: string | undefined, override: WordsOverride = {}): Promise<Chosen> {
+  const [asked = ""] = /^[a-z]{2,3}(?=$|[-_])/.exec((locale ?? "").toLowerCase()) ?? [];
+  const words = asked === "de" ? await load(() => import("./locales/de.js")).catch(() => null) : null;
+  // Another language can only be one that the product brought its own words for.
+  const isItsOwn = asked !== "" && asked !== "de" && Object.keys(override).length > 0;
+  return { words: over(words?.default ?? en, override), language: words || isItsOwn ? asked : "en" };
 }
 
 /** Fills in what stands in braces. */
@@ -21,7 +29,7 @@ function over<Value extends object>(base: Value, above: object): Value {
   const merged = { ...base } as Record<string, unknown>;
   for (const [name, value] of Object.entries(above)) {
     const under = merged[name];
-    if (value !== undefined) {
+    if (value !== undefined && value !== null) {
       merged[name] = typeof under === "object" && under !== null ? over(under, value as object) : value;
     }
   }

@@ -19,15 +19,19 @@ export interface BearerAsk {
   signal: AbortSignal;
 }
 
+export interface CookieAuth {
+  /** The header that the broker wants beside the cookie, as in its settings. */
+  csrfHeader: string;
+  /** Has your backend set a new cookie, because the broker refused the last. */
+  renew?: (ask: { signal: AbortSignal }) => unknown;
+}
+
 /**
- * Who the user is: an access token that your sign-in gives, or your session cookie with the header that the broker
- * wants beside it (`csrfHeader` is its name, as in the broker's settings).
+ * Who the user is: an access token that your sign-in gives, or a cookie that scripts cannot read.
  *
- * Where nobody is signed in any more, have `bearer` throw `new ConnectProblem("signed_out")`.
+ * Where nobody is signed in any more, have `bearer` or `renew` throw `new ConnectProblem("signed_out")`.
  */
-export type Auth =
-  | { bearer: (ask: BearerAsk) => string | Promise<string>; cookie?: never }
-  | { cookie: { csrfHeader: string }; bearer?: never };
+export type Auth = { bearer: (ask: BearerAsk) => string | Promise<string>; cookie?: never } | { cookie: CookieAuth; bearer?: never };
 
 export interface BrokerClientOptions {
   /** The broker's origin, or a path of your own that is passed on to it. */
@@ -151,18 +155,21 @@ export class BrokerClient {
     };
     const headers: Record<string, string> = { accept: "application/json" };
     if (body !== undefined) headers["content-type"] = "application/json";
-    const { auth } = this.#options;
-    if (auth.cookie) headers[auth.cookie.csrfHeader] = "1";
-    else {
-      try {
-        // The app's own sign-in may hang as well as any network, and need not look at the signal.
-        const token = await orAborted(Promise.resolve(auth.bearer({ renew, signal: either })), either);
-        either.throwIfAborted();
+    const { bearer, cookie } = this.#options.auth;
+    try {
+      // The app's own sign-in may hang as well as any network, and need not look at the signal.
+      const ask = async <Answer>(work: () => Answer) => orAborted(Promise.resolve(work()), either);
+      if (cookie) {
+        if (renew) await ask(() => cookie.renew?.({ signal: either }));
+        headers[cookie.csrfHeader] = "1";
+      } else {
+        const token = await ask(() => bearer({ renew, signal: either }));
         headers["authorization"] = `Bearer ${token}`;
         this.#reader = readerOf(token);
-      } catch (error) {
-        throw failed("sign_in_failed", error);
       }
+      either.throwIfAborted();
+    } catch (error) {
+      throw failed("sign_in_failed", error);
     }
     try {
       return await fetch(this.#url + path, {
@@ -170,7 +177,7 @@ export class BrokerClient {
         headers,
         signal: either,
         cache: "no-store",
-        credentials: auth.cookie ? "include" : "omit",
+        credentials: cookie ? "include" : "omit",
         referrerPolicy: "no-referrer",
         ...(body === undefined ? {} : { body: JSON.stringify(body) }),
       });

@@ -23,6 +23,8 @@ export interface ConnectOptions {
   /** Where the Hub calls (StackOne's API) and where its OAuth popup ends (StackOne's dashboard). */
   stackone?: { baseUrl?: string; appUrl?: string };
   onEvent?: (event: ConnectEvent) => void;
+  /** What "Sign in" does where nothing else is said: see `OpenOptions`. */
+  onSignedOut?: (why: ProblemKind) => void;
   /** Another way to show the Hub, such as `reactHub(StackOneHub)`; without it, the vendor's web component. */
   hub?: HubRenderer;
   timing?: Partial<Timing>;
@@ -80,8 +82,12 @@ export interface Connect {
   connectors(options?: { signal?: AbortSignal }): Promise<Connector[]>;
   /** Says how a session stands that somebody else completes, such as behind an auth link. */
   sessionStatus(id: string, options?: { signal?: AbortSignal }): Promise<SessionStatus>;
-  /** What was open when the page was reloaded: `open` it again, and a new token is minted. Asked once. */
-  interrupted(): ConnectRequest | null;
+  /**
+   * What was open when the page was reloaded: `open` it again, and a new token is minted. Asked once, or until it is
+   * one that `isMine`. `ConnectButton` and the lists of connections do so by themselves.
+   */
+  interrupted(isMine?: (request: ConnectRequest) => boolean): ConnectRequest | null;
+  readonly onSignedOut?: ConnectOptions["onSignedOut"];
 }
 
 const OPEN_KEY = "connect-broker-open";
@@ -92,7 +98,17 @@ const forEver = new AbortController().signal;
 export function createConnect(options: ConnectOptions): Connect {
   const client = new BrokerClient(options);
   const connections = new Connections(client, options.everyMs);
-  const tell = (event: ConnectEvent) => options.onEvent?.(event);
+  const { onSignedOut } = options;
+  const tell = (event: ConnectEvent) => {
+    try {
+      options.onEvent?.(event);
+    } catch (error) {
+      // Who listens has no part in what goes on.
+      reportError(error);
+    }
+  };
+  // There is one place over the page.
+  let closeOther = () => {};
   const stackone = {
     baseUrl: withoutSlash(options.stackone?.baseUrl ?? "https://api.stackone.com"),
     appUrl: withoutSlash(options.stackone?.appUrl ?? "https://app.stackone.com"),
@@ -152,6 +168,10 @@ export function createConnect(options: ConnectOptions): Connect {
     opening.signal?.addEventListener("abort", close);
     if (opening.signal?.aborted) close();
     else {
+      if (opening.mount === undefined) {
+        closeOther();
+        closeOther = close;
+      }
       note(true);
       tell({ type: "opened", request });
       flow.start();
@@ -166,7 +186,7 @@ export function createConnect(options: ConnectOptions): Connect {
     async function show(): Promise<void> {
       const { createView } = await load(() => import("./view.js"));
       if (isOver) return;
-      const how: ViewOptions = { ...opening, request, theme, stackone, hub: options.hub, flow, close };
+      const how: ViewOptions = { onSignedOut, ...opening, connect, request, theme, stackone, hub: options.hub, flow, close };
       view = await createView(how);
       if (isOver) return view.remove();
       view.setTheme(theme);
@@ -192,8 +212,9 @@ export function createConnect(options: ConnectOptions): Connect {
     };
   }
 
-  return {
+  const connect: Connect = {
     open,
+    onSignedOut,
     isInvited: () => invitation() !== null,
     openInvitation(opening = {}) {
       const invited = invitation();
@@ -213,7 +234,7 @@ export function createConnect(options: ConnectOptions): Connect {
         if (kind === "already_linked" || kind === "invitation_over") remember(INVITED_KEY, null);
         else if (kind === "signed_out" && invitation()?.[1]) {
           remember(INVITED_KEY, [code, false]);
-          opening.onSignedOut?.(kind);
+          (opening.onSignedOut ?? onSignedOut)?.(kind);
         }
       });
       const navigate = opening.navigate ?? ((url: string) => location.assign(url));
@@ -235,12 +256,14 @@ export function createConnect(options: ConnectOptions): Connect {
     },
     connectors: ({ signal = forEver } = {}) => client.connectors(signal),
     sessionStatus: (id, { signal = forEver } = {}) => client.sessionStatus(id, signal),
-    interrupted() {
+    interrupted(isMine = () => true) {
       const request = remembered(OPEN_KEY) as ConnectRequest | null;
+      if (request === null || !isMine(request)) return null;
       remember(OPEN_KEY, null);
       return request;
     },
   };
+  return connect;
 }
 
 // The code is in the fragment, which no server is sent; from here on it is in no history either.

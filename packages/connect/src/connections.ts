@@ -113,9 +113,9 @@ export class Connections {
     if (document.visibilityState !== "hidden") void this.#read();
   }
 
-  #again(): void {
+  #again(atLeastMs = 0): void {
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#readIfVisible(), this.#everyMs);
+    this.#timer = setTimeout(() => this.#readIfVisible(), Math.max(this.#everyMs, atLeastMs));
   }
 
   async #read(): Promise<void> {
@@ -129,12 +129,14 @@ export class Connections {
       this.#become({ accounts, problem: null });
       const { reader } = this.#client;
       if (reader !== null) this.#tabs?.postMessage({ reader, accounts } satisfies Message);
+      this.#again();
     } catch (error) {
       if (signal.aborted) return;
-      this.#become({ problem: error instanceof ConnectProblem ? error : new ConnectProblem("broken", { cause: error }) });
+      const problem = error instanceof ConnectProblem ? error : new ConnectProblem("broken", { cause: error });
+      // A broker that is away comes back; who is signed out does not by waiting.
+      if (problem.kind !== "signed_out") this.#again((problem.retryAfter ?? 0) * 1000);
+      this.#become({ problem });
     }
-    // A broker that is away comes back; a token that is refused does not.
-    this.#again();
   }
 
   #become(news: Partial<ConnectionsState>): void {

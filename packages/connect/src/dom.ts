@@ -82,8 +82,3 @@ function lightness(colour: string): number | null {
   const sum = 0.2126 * one + 0.7152 * two + 0.0722 * three;
   return kind.startsWith("color") ? sum : sum / 255;
 }
-
-/** A readable name for a provider's key. */
-export function nameOf(provider: string): string {
-  return provider.replace(/[_-]+/g, " ").replace(/\b\w/g, (letter) => letter.toUpperCase());
-}

@@ -3,13 +3,15 @@
 import type { Connect, Flow } from "./connect.js";
 import { showList } from "./list.js";
 import type { ProblemKind } from "./problems.js";
-import type { Theme } from "./view-types.js";
+import type { Theme, WordsOverride } from "./view-types.js";
 
 // On a server there are no elements; the import must not fail there.
 const Base: typeof HTMLElement = typeof HTMLElement === "undefined" ? (class {} as typeof HTMLElement) : HTMLElement;
 
 abstract class ConnectElement extends Base {
   #connect: Connect | null = null;
+  #words: WordsOverride | undefined;
+  #hubTheme: object | undefined;
   #life: AbortController | null = null;
 
   /** What `createConnect` made. */
@@ -19,6 +21,26 @@ abstract class ConnectElement extends Base {
 
   set connect(connect: Connect | null) {
     this.#connect = connect;
+    this.restart();
+  }
+
+  /** Words of your own, in place of the locale's. */
+  get words(): WordsOverride | undefined {
+    return this.#words;
+  }
+
+  set words(words: WordsOverride | undefined) {
+    this.#words = words;
+    this.restart();
+  }
+
+  /** The vendor's own theme object. */
+  get hubTheme(): object | undefined {
+    return this.#hubTheme;
+  }
+
+  set hubTheme(hubTheme: object | undefined) {
+    this.#hubTheme = hubTheme;
     this.restart();
   }
 
@@ -49,20 +71,37 @@ abstract class ConnectElement extends Base {
     return {
       theme: (this.getAttribute("theme") ?? "auto") as Theme,
       ...(this.hasAttribute("locale") ? { locale: this.getAttribute("locale") ?? "en" } : {}),
-      onSignedOut: (why: ProblemKind) => void this.dispatchEvent(new CustomEvent("signedout", { detail: why })),
+      ...(this.#words ? { words: this.#words } : {}),
+      ...(this.#hubTheme ? { hubTheme: this.#hubTheme } : {}),
+      onSignedOut: (why: ProblemKind) => {
+        const event = new CustomEvent("signedout", { detail: why, cancelable: true });
+        if (this.dispatchEvent(event)) this.#connect?.onSignedOut?.(why);
+      },
     };
   }
 }
 
-/** The Hub in the page; events: `linked` (detail: the account), `cancelled`, `signedout`. */
+/**
+ * The Hub in the page; events: `linked` (detail: the account), `cancelled`, `signedout` (who prevents its default does
+ * it in place of the `onSignedOut` of `createConnect`).
+ */
 export class ConnectHubElement extends ConnectElement {
-  static observedAttributes = ["provider", "account-id", "locale"];
+  static observedAttributes = ["provider", "account-id", "locale", "theme"];
+
+  #flow: Flow | null = null;
+
+  override attributeChangedCallback(name: string, before: string | null, now: string | null): void {
+    // What is typed into the Hub outlives a change of its colours.
+    if (name === "theme") this.#flow?.setTheme(this.look.theme);
+    else super.attributeChangedCallback(name, before, now);
+  }
 
   protected begin(connect: Connect, signal: AbortSignal): void {
     const provider = this.getAttribute("provider");
     const accountId = this.getAttribute("account-id");
     const request = { ...(provider ? { provider } : {}), ...(accountId ? { account_id: accountId } : {}) };
-    const flow: Flow = connect.open(request, { ...this.look, mount: this, signal });
+    const flow = connect.open(request, { ...this.look, mount: this, signal });
+    this.#flow = flow;
     void flow.done.then((account) => {
       if (signal.aborted) return;
       this.dispatchEvent(account ? new CustomEvent("linked", { detail: account }) : new CustomEvent("cancelled"));

@@ -1,6 +1,6 @@
 /** Everything that a page needs to connect accounts through the broker; no framework, and no DOM until you open. */
 
-export type { Auth, BearerAsk, Connector, ConnectRequest, ConnectSession, LinkedAccount, SessionStatus } from "./client.js";
+export type { Auth, BearerAsk, Connector, ConnectRequest, ConnectSession, CookieAuth, LinkedAccount, SessionStatus } from "./client.js";
 export { createConnect } from "./connect.js";
 export type { Connect, ConnectEvent, ConnectOptions, Flow, InvitationOptions, OpenOptions } from "./connect.js";
 export type { Connections, ConnectionsState } from "./connections.js";

@@ -1,9 +1,10 @@
 /** The list of connections, with what a person can do about each. */
 
+import { catalogueOf, nameOf, type Catalogue } from "./catalogue.js";
 import { fill, loadWords } from "./chosen-words.js";
-import type { LinkedAccount } from "./client.js";
+import type { ConnectRequest, LinkedAccount } from "./client.js";
 import type { Connect, OpenOptions } from "./connect.js";
-import { h, nameOf, replaceIn, ThemeWatch } from "./dom.js";
+import { h, replaceIn, ThemeWatch } from "./dom.js";
 import { ConnectProblem } from "./problems.js";
 import { describe, type Words } from "./words.js";
 
@@ -22,32 +23,52 @@ export function showList(connect: Connect, mount: HTMLElement, options: ListOpti
   const rows = h("div", {});
   const theme = new ThemeWatch(mount, (now) => (root.dataset["scbTheme"] = now));
   const life = new AbortController();
-  root.lang = (options.locale ?? "en").split("-")[0] ?? "en";
   theme.set(options.theme ?? "auto");
   root.append(news, rows);
   mount.append(root);
   let last = "";
+  let catalogue: Catalogue | null = null;
 
-  void loadWords(options.locale, options.words).then((words) => {
+  void loadWords(options.locale, options.words).then(({ words, language }) => {
     if (life.signal.aborted) return;
+    root.lang = language;
     root.setAttribute("aria-label", words.connections);
     const draw = () => {
       const { accounts, problem, recent } = connect.connections.state;
-      const next = JSON.stringify([accounts, problem?.kind, recent]);
+      const next = JSON.stringify([accounts, problem?.kind, recent, catalogue !== null]);
       if (next === last) return;
       last = next;
       const focused = rows.contains(document.activeElement) ? document.activeElement : null;
       replaceIn(rows, problem && trouble(problem, words), list(accounts, words));
       if (focused) (document.getElementById(focused.id) ?? root).focus({ preventScroll: true });
     };
-    life.signal.addEventListener("abort", connect.connections.subscribe(draw));
-    draw();
+    const name = () => {
+      if (catalogue !== null) return;
+      const known = (found: Catalogue) => {
+        catalogue = found;
+        if (!life.signal.aborted) draw();
+      };
+      // The list is read again and again, and with it what its names come from, until there is an answer.
+      catalogueOf(connect).then(known, () => {});
+    };
+    const changed = () => {
+      draw();
+      name();
+    };
+    life.signal.addEventListener("abort", connect.connections.subscribe(changed));
+    changed();
+    // A reload in the middle of a reconnect comes back to it.
+    const interrupted = connect.interrupted(({ account_id: id }) => Boolean(id));
+    if (interrupted) reconnect(interrupted);
   });
 
   function trouble(problem: ConnectProblem, words: Words): HTMLElement {
     const { title, text, again } = describe(problem, words);
-    const { onSignedOut } = options;
-    const act = () => (problem.kind === "signed_out" && onSignedOut ? onSignedOut("signed_out") : connect.connections.reload());
+    const signIn = options.onSignedOut ?? connect.onSignedOut;
+    const act = () => {
+      if (problem.kind === "signed_out") signIn?.("signed_out");
+      connect.connections.reload();
+    };
     const said = h("div", { role: "alert" }, h("p", { class: "scb-title" }, title), h("p", {}, text));
     return h("div", { class: "scb-trouble" }, said, h("button", { type: "button", class: "scb-button", onclick: act }, again));
   }
@@ -64,7 +85,8 @@ export function showList(connect: Connect, mount: HTMLElement, options: ListOpti
   }
 
   function row(account: LinkedAccount, words: Words): HTMLElement {
-    const name = account.label ? `${nameOf(account.provider)} · ${account.label}` : nameOf(account.provider);
+    const provider = nameOf(account.provider, catalogue);
+    const name = account.label ? `${provider} · ${account.label}` : provider;
     const needsYou = account.needs_reauth || (account.status === "active" && !account.usable);
     const status = account.leaving
       ? words.disconnecting
@@ -88,16 +110,28 @@ export function showList(connect: Connect, mount: HTMLElement, options: ListOpti
     return h(
       "li",
       { "data-account": account.account_id, class: isRecent(account) ? "scb-new" : null },
+      logo(account.provider, provider),
       h("div", { class: "scb-who" }, h("p", { class: "scb-title" }, name), h("p", { class: "scb-facts" }, facts(account, words))),
       h("p", { class: `scb-status ${needsYou ? "scb-attention" : ""}` }, status),
       reason !== "" && !account.leaving && h("p", { class: "scb-why" }, reason),
       h(
         "div",
         { class: "scb-actions" },
-        action(words.reconnect, needsYou ? "scb-button" : "scb-quiet", () => reconnect(account), "reconnect"),
+        action(words.reconnect, needsYou ? "scb-button" : "scb-quiet", () => reconnect({ account_id: account.account_id, provider: account.provider }), "reconnect"),
         action(words.disconnect, "scb-quiet", () => ask(account, name, words), "disconnect"),
       ),
     );
+  }
+
+  function logo(provider: string, name: string): HTMLElement {
+    const letter = h("span", { class: "scb-logo", "aria-hidden": "true" }, name.charAt(0));
+    const address = catalogue?.get(provider)?.logo_url;
+    if (!address) return letter;
+    // Who serves the picture need not know on which page it is.
+    const image = h("img", { class: "scb-logo", alt: "", referrerpolicy: "no-referrer" });
+    image.addEventListener("error", () => image.replaceWith(letter));
+    image.src = address;
+    return image;
   }
 
   function isRecent(account: LinkedAccount): boolean {
@@ -112,8 +146,7 @@ export function showList(connect: Connect, mount: HTMLElement, options: ListOpti
     return [when, by].filter((fact) => fact !== null).join(", ");
   }
 
-  function reconnect(account: LinkedAccount): void {
-    const request = { account_id: account.account_id, provider: account.provider };
+  function reconnect(request: ConnectRequest): void {
     const flow = connect.open(request, { ...options, mount: options.hubMount ?? undefined, signal: life.signal });
     void flow.done.then((linked) => linked && options.onLinked?.(linked));
   }

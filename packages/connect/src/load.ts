@@ -13,6 +13,8 @@ export async function load<Module>(ask: () => Promise<Module>): Promise<Module> 
     const [address] = /https?:\/\/[^\s'"]+\.m?js[^\s'"]*/.exec(String(error)) ?? [];
     if (address === undefined) throw error;
     tries += 1;
-    return (await import(/* @vite-ignore */ /* webpackIgnore: true */ /* turbopackIgnore: true */ `${address}?again=${tries}`)) as Module;
+    const module = (await import(/* @vite-ignore */ /* webpackIgnore: true */ /* turbopackIgnore: true */ `${address}?again=${tries}`)) as Module;
+    // Some bundlers' files are scripts that register what they hold, and only the bundler's own way leads to it.
+    return Object.keys(module as object).length > 0 ? module : await ask().catch(() => module);
   }
 }

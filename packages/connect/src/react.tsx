@@ -2,8 +2,8 @@
 /** React 18 and 19, over the same core and the same views as everything else. */
 
 import {
+  Component,
   createContext,
-  createElement,
   Fragment,
   useCallback,
   useContext,
@@ -215,7 +215,6 @@ export function ConnectButton({ provider, account_id, onLinked, className, ...re
   const life = useRef<AbortController | null>(null);
   const button = useRef<HTMLButtonElement>(null);
   const theme = shared.theme ?? "auto";
-  useEffect(() => () => life.current?.abort(), []);
   useEffect(() => {
     const shown = button.current;
     if (!shown?.parentElement) return undefined;
@@ -230,6 +229,17 @@ export function ConnectButton({ provider, account_id, onLinked, className, ...re
     const flow = connect.open(request, { ...shared, signal });
     void flow.done.then((account) => account && !signal.aborted && linked.current?.(account));
   };
+  const reopen = useLatest(open);
+  useEffect(() => {
+    let isShown = true;
+    const isMine = (request: ConnectRequest) => request.provider === provider && request.account_id === account_id;
+    // A reload in the middle comes back. Strict mode mounts twice in a row: the first time is over before that.
+    queueMicrotask(() => isShown && connect.interrupted(isMine) && reopen.current());
+    return () => {
+      isShown = false;
+      life.current?.abort();
+    };
+  }, [connect, provider, account_id, reopen]);
   return <button ref={button} type="button" className={className ?? "scb scb-button"} {...rest} onClick={open} />;
 }
 
@@ -304,23 +314,43 @@ export function useSessionStatus(
   return { status, problem };
 }
 
+/** Tells of what is thrown below it: React 18 has no other way, and a root that throws is empty from then on. */
+class Boundary extends Component<{ onCrash: (cause: unknown) => void; children: ReactNode }, { hasCrashed: boolean }> {
+  override state = { hasCrashed: false };
+
+  static getDerivedStateFromError() {
+    return { hasCrashed: true };
+  }
+
+  override componentDidCatch(cause: unknown) {
+    this.props.onCrash(cause);
+  }
+
+  override render() {
+    return this.state.hasCrashed ? null : this.props.children;
+  }
+}
+
 /** Shows the vendor's React component in place of its web component: `createConnect({ hub: reactHub(StackOneHub) })`. */
 export function reactHub(Hub: ComponentType<never>): HubRenderer {
   return (mount: HTMLElement, props: HubProps) => {
-    const root = createRoot(mount, { onUncaughtError: (error: unknown) => props.onCrash(error) });
+    const root = createRoot(mount);
+    const Shown = Hub as ComponentType<Record<string, unknown>>;
     const draw = (theme: "light" | "dark") =>
       root.render(
-        createElement(Hub as ComponentType<Record<string, unknown>>, {
-          key: props.token,
-          token: props.token,
-          baseUrl: props.baseUrl,
-          appUrl: props.appUrl,
-          theme: props.hubTheme ?? theme,
-          height: "34rem",
-          showFooterLinks: false,
-          onSuccess: props.onSuccess,
-          ...(props.accountId === null ? {} : { accountId: props.accountId }),
-        }),
+        <Boundary onCrash={props.onCrash}>
+          <Shown
+            key={props.token}
+            token={props.token}
+            baseUrl={props.baseUrl}
+            appUrl={props.appUrl}
+            theme={props.hubTheme ?? theme}
+            height="34rem"
+            showFooterLinks={false}
+            onSuccess={props.onSuccess}
+            {...(props.accountId === null ? {} : { accountId: props.accountId })}
+          />
+        </Boundary>,
       );
     draw(props.theme);
     // React does not let one root be unmounted while another draws.

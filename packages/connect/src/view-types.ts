@@ -1,6 +1,7 @@
 /** What the core hands to whatever shows a flow; only types, so that the core stays small. */
 
 import type { ConnectRequest } from "./client.js";
+import type { Connect } from "./connect.js";
 import type { ConnectFlow, ConnectState, HubSuccess } from "./flow.js";
 import type { ProblemKind } from "./problems.js";
 import type { Words } from "./words.js";
@@ -34,6 +35,7 @@ export interface ShownHub {
 export type HubRenderer = (mount: HTMLElement, props: HubProps) => Promise<ShownHub> | ShownHub;
 
 export interface ViewOptions {
+  connect: Connect;
   mount?: HTMLElement | null;
   request: ConnectRequest;
   theme: Theme;

@@ -1,7 +1,8 @@
 /** What a person sees of a flow: the Hub, and a life around it that the Hub does not have. */
 
-import { fill, loadWords } from "./chosen-words.js";
-import { h, nameOf, replaceIn, ThemeWatch } from "./dom.js";
+import { catalogueOf, nameOf, type Catalogue } from "./catalogue.js";
+import { fill, loadWords, type Chosen } from "./chosen-words.js";
+import { h, replaceIn, ThemeWatch } from "./dom.js";
 import type { ConnectState } from "./flow.js";
 import { load } from "./load.js";
 import { watchHubRefusals } from "./refusals.js";
@@ -12,8 +13,7 @@ import { describe, type Words } from "./words.js";
 export async function createView(options: ViewOptions): Promise<View> {
   // While the token is minted; a failure shows when the Hub is to be shown.
   if (!options.hub) load(() => import("./hub.js")).then(({ loadWebComponent }) => loadWebComponent()).catch(() => {});
-  const words = await loadWords(options.locale, options.words);
-  return new FlowView(options, words);
+  return new FlowView(options, await loadWords(options.locale, options.words));
 }
 
 interface Shown {
@@ -33,18 +33,21 @@ class FlowView implements View {
   #shown: Shown | null = null;
   #countdown: ReturnType<typeof setInterval> | undefined;
 
-  constructor(options: ViewOptions, words: Words) {
+  constructor(options: ViewOptions, { words, language }: Chosen) {
     this.#options = options;
     this.#words = words;
-    this.#root.lang = (options.locale ?? "en").split("-")[0] ?? "en";
+    this.#root.lang = language;
     this.#theme = new ThemeWatch(options.mount ?? document.body, (theme) => {
       this.#root.dataset["scbTheme"] = theme;
       this.#overlay?.setTheme(theme);
       this.#shown?.hub?.setTheme(theme);
     });
     const { provider } = options.request;
-    const title = provider ? fill(words.connect, { name: nameOf(provider) }) : words.connectAny;
-    this.#overlay = options.mount ? null : new Overlay(title, words.close, options.close);
+    const title = (known: Catalogue | null) =>
+      provider ? fill(words.connect, { name: nameOf(provider, known) }) : words.connectAny;
+    const overlay = options.mount ? null : new Overlay(title(null), language, words.close, options.close);
+    this.#overlay = overlay;
+    if (overlay && provider) catalogueOf(options.connect).then((known) => overlay.setTitle(title(known)), () => {});
     (options.mount ?? this.#overlay?.body)?.append(this.#root);
     this.#overlay?.open();
     this.#leaveHistory = options.closeOnBack ? closeOnBack(options.close) : () => {};
@@ -191,15 +194,17 @@ class Overlay {
   readonly body = h("div", { class: "scb-panel-body" });
   readonly #element: HTMLElement;
   readonly #heading: HTMLElement;
+  readonly #panel: HTMLElement;
   readonly #before = document.activeElement;
   #inert: HTMLElement[] = [];
 
-  constructor(title: string, close: string, onClose: () => void) {
-    this.#heading = h("h2", { class: "scb-title", tabindex: "-1" }, title);
+  constructor(title: string, language: string, close: string, onClose: () => void) {
+    this.#heading = h("h2", { class: "scb-title", tabindex: "-1" });
     const leave = h("button", { type: "button", class: "scb-quiet", onclick: onClose }, close);
     const head = h("div", { class: "scb-panel-head" }, this.#heading, leave);
-    const panel = h("div", { class: "scb-panel", role: "dialog", "aria-label": title }, head, this.body);
-    this.#element = h("div", { class: "scb scb-overlay" }, panel);
+    this.#panel = h("div", { class: "scb-panel", role: "dialog" }, head, this.body);
+    this.#element = h("div", { class: "scb scb-overlay", lang: language }, this.#panel);
+    this.setTitle(title);
     this.#element.addEventListener("keydown", (event) => {
       if (event.key === "Escape" && !event.defaultPrevented && !this.body.contains(event.target as Node)) onClose();
     });
@@ -210,6 +215,11 @@ class Overlay {
     for (const child of this.#inert) child.inert = true;
     document.body.append(this.#element);
     this.#heading.focus();
+  }
+
+  setTitle(title: string): void {
+    this.#heading.textContent = title;
+    this.#panel.setAttribute("aria-label", title);
   }
 
   setTheme(theme: string): void {

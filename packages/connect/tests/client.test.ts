@@ -230,4 +230,19 @@ describe("whom it reads for", () => {
     expect(requests[0]!.init).toMatchObject({ credentials: "include", headers: { "x-csrf": "1" } });
     expect(requests[0]!.init.headers).not.toHaveProperty("authorization");
   });
+
+  it("has a cookie that was refused set anew, once", async () => {
+    const renew = vi.fn<(ask: { signal: AbortSignal }) => Promise<void>>(() => Promise.resolve());
+    client = new BrokerClient({ brokerUrl: "/broker", auth: { cookie: { csrfHeader: "x-csrf", renew } } });
+    answers.push(json(401, {}), json(201, { token: "t" }));
+    await client.openSession({}, life.signal);
+    expect(renew).toHaveBeenCalledOnce();
+    expect(requests).toHaveLength(2);
+    renew.mockRejectedValue(new ConnectProblem("signed_out"));
+    answers.push(json(401, {}));
+    expect((await problemOf(client.openSession({}, life.signal))).kind).toBe("signed_out");
+    renew.mockRejectedValue(new Error("502"));
+    answers.push(json(401, {}));
+    expect((await problemOf(client.openSession({}, life.signal))).kind).toBe("sign_in_failed");
+  });
 });

@@ -22,6 +22,7 @@ beforeEach(() => {
   broker = new ScriptedClient();
   connect = {
     connections: new Connections(broker.client),
+    interrupted: () => null,
     sessionStatus: (id: string, { signal }: { signal: AbortSignal }) => broker.sessionStatus(id, signal),
   } as unknown as Connect;
 });
@@ -57,6 +58,15 @@ describe("useConnections", () => {
     await pass(10_000);
     await act(() => broker.last("linkedAccounts").answer([]));
     expect(result.current).toMatchObject({ accounts: [], problem: null });
+  });
+
+  it("waits as long as the broker asks for", async () => {
+    renderHook(() => useConnections(), { wrapper });
+    await act(() => broker.last("linkedAccounts").refuse(new ConnectProblem("too_many", { retryAfter: 25 })));
+    await pass(24_000);
+    expect(broker.made("linkedAccounts")).toHaveLength(1);
+    await pass(1_000);
+    expect(broker.made("linkedAccounts")).toHaveLength(2);
   });
 
   it("lets the newest reading win", async () => {

@@ -5,6 +5,7 @@ import vue from "@vitejs/plugin-vue";
 const isCustomElement = (tag) => tag.startsWith("connect-");
 const plugins = {
   react: () => react(),
+  react18: () => react(),
   vue: () => vue({ template: { compilerOptions: { isCustomElement } } }),
   svelte: () => svelte(),
 };
