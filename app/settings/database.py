@@ -27,12 +27,14 @@ class DatabaseSettings(Section):
     """The store: SQLite for one process, PostgreSQL for many."""
 
     url: SecretStr = Field(
+        examples=["postgresql://broker:PASSWORD@db.example.com/broker?sslmode=verify-full"],
         description=(
             "sqlite:///path or postgresql://user:password@host/name, with libpq's words (sslmode and others) after a"
             " question mark."
-        )
+        ),
     )
     pooler: Pooler | None = Field(
+        examples=["transaction"],
         default=None,
         description=(
             "How a connection pooler such as PgBouncer before PostgreSQL hands out connections: none, session or"
@@ -40,7 +42,9 @@ class DatabaseSettings(Section):
         ),
     )
     ca_file: Path | None = Field(
-        default=None, description="Certificate authorities (PEM) to trust for PostgreSQL; sslrootcert in the URL wins."
+        examples=["/etc/ssl/certs/database.pem"],
+        default=None,
+        description="Certificate authorities (PEM) to trust for PostgreSQL; sslrootcert in the URL wins.",
     )
     pool_size: int = Field(
         default=10, ge=1, le=200, description="Connections kept to PostgreSQL; SQLite always uses one."

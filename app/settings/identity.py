@@ -38,22 +38,27 @@ class ClaimPaths(Section):
     as Auth0's "https://example.com/org", is tried whole first, and a list of names spells a path without ambiguity.
     """
 
-    owner_id: ClaimPath = Field(description="Claim with the owner id (the customer's organization).")
+    owner_id: ClaimPath = Field(
+        examples=["org_id"], description="Claim with the owner id (the customer's organization)."
+    )
     owner_id_form: OwnerIdForm = Field(
         default=OwnerIdForm.TEXT,
         description="text; integer (42 becomes the owner 42, and the text 42 is refused); list (of texts); or map (an"
         " object whose names are the ids).",
     )
     owner_id_member: str | None = Field(
+        examples=["id"],
         default=None,
         min_length=1,
         description="In a map whose names are not the ids: the member of each entry that holds the id, such as id.",
     )
     owner_id_chosen_by: ClaimPath | None = Field(
+        examples=["active_org"],
         default=None,
         description="Claim that says which entry of a list or map counts; without it there must be exactly one.",
     )
     owner_name: ClaimPath | None = Field(
+        examples=["org_name"],
         default=None,
         description="Claim with the owner's display name; the owner id serves where it is absent. A * in the path"
         " stands for the entry of the map that counts.",
@@ -75,15 +80,20 @@ class IssuerSettings(Section):
     """One trusted issuer of JWTs, with one family of algorithms."""
 
     issuer: str = Field(
+        examples=["https://login.example.com/"],
         min_length=1,
         max_length=2048,
         description="Exact value of the `iss` claim. One {claim} in it, such as {tid}, stands for the text of that"
         " claim; `tenants` then says which texts are accepted.",
     )
     tenants: tuple[str, ...] | Literal["any"] | None = Field(
-        default=None, description="For an issuer with a {claim} in it: its accepted values, or any."
+        examples=[["9188040d-6c67-4c5b-b112-36a304b66dad"]],
+        default=None,
+        description="For an issuer with a {claim} in it: its accepted values, or any.",
     )
-    audiences: tuple[str, ...] = Field(min_length=1, description="Accepted values of the `aud` claim.")
+    audiences: tuple[str, ...] = Field(
+        examples=[["connect-broker"]], min_length=1, description="Accepted values of the `aud` claim."
+    )
     audience_claim: str = Field(
         default="aud",
         min_length=1,
@@ -91,11 +101,13 @@ class IssuerSettings(Section):
         " (Cognito), azp (Clerk, Kinde). It is mandatory, and compared exactly.",
     )
     owners: tuple[str, ...] | None = Field(
+        examples=[["acme-*"]],
         default=None,
         min_length=1,
         description="Owners that this issuer may vouch for, * standing for any text; by default every one.",
     )
     header: str | None = Field(
+        examples=["x-goog-iap-jwt-assertion"],
         default=None,
         pattern=r"^[A-Za-z][A-Za-z0-9-]{2,63}$",
         description="Header in which a proxy of BROKER_HTTP__TRUSTED_PROXIES passes this issuer's tokens, such as"
@@ -104,18 +116,32 @@ class IssuerSettings(Section):
     algorithms: tuple[str, ...] = Field(
         default=("RS256",), min_length=1, description="Accepted `alg` values, one family."
     )
-    jwks_uri: UrlText | None = Field(default=None, description="Where the keys are, if not found by OIDC discovery.")
-    jwks_file: Path | None = Field(
-        default=None, description="A file with the keys (JWKS), for issuers without an endpoint."
+    jwks_uri: UrlText | None = Field(
+        examples=["https://login.example.com/keys"],
+        default=None,
+        description="Where the keys are, if not found by OIDC discovery.",
     )
-    secret: SecretStr | None = Field(default=None, description="Shared secret for HS256 tokens of a home-made login.")
+    jwks_file: Path | None = Field(
+        examples=["/etc/connect-broker/keys.json"],
+        default=None,
+        description="A file with the keys (JWKS), for issuers without an endpoint.",
+    )
+    secret: SecretStr | None = Field(
+        examples=["at-least-32-bytes-that-nobody-guesses"],
+        default=None,
+        description="Shared secret for HS256 tokens of a home-made login.",
+    )
     secrets: tuple[SecretStr, ...] = Field(
-        default=(), max_length=8, description="Further shared secrets, each as good as the other; while one is rotated."
+        examples=[["32-more-bytes-that-nobody-will-guess"]],
+        default=(),
+        max_length=8,
+        description="Further shared secrets, each as good as the other; while one is rotated.",
     )
     token_types: tuple[str, ...] = Field(
-        default=(), description="Required `typ` header, such as at+jwt; empty accepts any."
+        examples=[["at+jwt"]], default=(), description="Required `typ` header, such as at+jwt; empty accepts any."
     )
     access_token_claim: ClaimPath | None = Field(
+        examples=["scp"],
         default=None,
         description="Claim that this issuer's access tokens have and its ID tokens lack, such as scp: it must be there,"
         " and a nonce then makes no ID token (authentik, Azure AD B2C).",
@@ -124,9 +150,14 @@ class IssuerSettings(Section):
         default=30, ge=0, le=60, description="Clock difference to the issuer that is tolerated."
     )
     max_lifetime_seconds: float = Field(default=86_400, gt=0, description="Longest exp - iat that is accepted.")
-    claims: ClaimPaths = Field(description="Which claims say who the caller is.")
+    claims: ClaimPaths = Field(
+        examples=[{"owner_id": "org_id", "owner_name": "org_name", "username": "email"}],
+        description="Which claims say who the caller is.",
+    )
     required_claims: dict[str, str | tuple[str, ...]] = Field(
-        default_factory=dict, description="Claims that must have this value (or one of these)."
+        examples=[{"email_verified": "true"}],
+        default_factory=dict,
+        description="Claims that must have this value (or one of these).",
     )
 
     @model_validator(mode="after")
@@ -192,7 +223,7 @@ class MachineIssuerSettings(IssuerSettings):
     )
     scope_claim: str = Field(default="scope", description="Claim with the scopes: a list, or text parted by spaces.")
     owners_claim: str | None = Field(
-        default=None, description="Claim with a list of owner ids the machine is limited to."
+        examples=["owner_ids"], default=None, description="Claim with a list of owner ids the machine is limited to."
     )
 
 
@@ -212,12 +243,28 @@ class CookieSettings(Section):
 class IdentitySettings(Section):
     """Which tokens are trusted."""
 
-    issuers: tuple[IssuerSettings, ...] = Field(min_length=1, description="Issuers of end users' tokens (JSON list).")
+    issuers: tuple[IssuerSettings, ...] = Field(
+        examples=[
+            [
+                {
+                    "issuer": "https://login.example.com/",
+                    "audiences": ["connect-broker"],
+                    "claims": {"owner_id": "org_id"},
+                }
+            ]
+        ],
+        min_length=1,
+        description="Issuers of end users' tokens (JSON list).",
+    )
     machine_issuers: tuple[MachineIssuerSettings, ...] = Field(
-        default=(), description="Issuers of machine tokens, accepted on service routes (JSON list)."
+        examples=[[{"issuer": "https://login.example.com/", "audiences": ["connect-broker-services"]}]],
+        default=(),
+        description="Issuers of machine tokens, accepted on service routes (JSON list).",
     )
     cookie: CookieSettings | None = Field(
-        default=None, description="Accept the JWT in a cookie too; null ignores cookies."
+        examples=[{"name": "__Host-session"}],
+        default=None,
+        description="Accept the JWT in a cookie too; null ignores cookies.",
     )
     jwks_cooldown_seconds: float = Field(
         default=30, ge=1, le=3600, description="Shortest time between two key fetches of one issuer."
@@ -271,10 +318,14 @@ class ServiceKeySettings(Section):
     """Service keys are stored as HMAC-SHA-256 under the pepper."""
 
     pepper: SecretStr = Field(
-        description="Key of the keyed hash; without it a copy of the database does not help to find a key."
+        examples=["what openssl rand -base64 32 prints"],
+        description="Key of the keyed hash; without it a copy of the database does not help to find a key.",
     )
     previous_peppers: tuple[SecretStr, ...] = Field(
-        default=(), max_length=4, description="Earlier peppers, still accepted while keys are being replaced."
+        examples=[["the pepper before this one"]],
+        default=(),
+        max_length=4,
+        description="Earlier peppers, still accepted while keys are being replaced.",
     )
 
     def unsafe(self, environment: Environment) -> Iterator[tuple[str, str]]:

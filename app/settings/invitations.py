@@ -14,10 +14,12 @@ class InvitationSettings(Section):
     """Links to a page of yours on which a signed-in user opens a connect session; off without a page."""
 
     page_url: UrlText | None = Field(
+        examples=["https://app.example.com/connect"],
         default=None,
         description="Your page that opens invitations, to which #inv_... is added; without it there are none.",
     )
     secrets: Annotated[tuple[SecretStr, ...], Field(max_length=10)] = Field(
+        examples=[["at-least-32-characters-nobody-guesses"]],
         default=(),
         description="What codes of invitations are made with (JSON list, at least 32 characters each). The first makes"
         " new ones, all open theirs: to rotate, put a new one in front and take the old one out 90 days later.",

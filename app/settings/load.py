@@ -63,7 +63,9 @@ class Settings(BaseSettings):
     invitations: InvitationSettings = Field(default=InvitationSettings())
     limits: LimitSettings = Field(default=LimitSettings())
     policy_file: Path | None = Field(
-        default=None, description="TOML file that says who may open what; without it every owner may open everything."
+        examples=["/etc/connect-broker/policy.toml"],
+        default=None,
+        description="TOML file that says who may open what; without it every owner may open everything.",
     )
 
 

@@ -17,23 +17,37 @@ _MINIMUM_PUSH_SECRET_BYTES = 24  # Standard Webhooks, "signature scheme"
 class PushDestination(Section):
     """One of your services that gets every change as a signed webhook."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="Its name, for commands and metrics.")
-    url: UrlText = Field(description="Where changes are posted; https, and at a public address.")
-    secret: SecretStr | None = Field(default=None, description="Signing secret (Standard Webhooks): whsec_ and base64.")
+    name: str = Field(
+        examples=["billing"], pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="Its name, for commands and metrics."
+    )
+    url: UrlText = Field(
+        examples=["https://billing.example.com/hooks/connect"],
+        description="Where changes are posted; https, and at a public address.",
+    )
+    secret: SecretStr | None = Field(
+        examples=["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwzHkkYJKD"],
+        default=None,
+        description="Signing secret (Standard Webhooks): whsec_ and base64.",
+    )
     secrets: tuple[SecretStr, ...] = Field(
+        examples=[["whsec_n0aRHGdgJzBhTrfU4pWq6kXyVLx2cMbSdIeoA1vC"]],
         default=(),
         max_length=5,
         description="Further signing secrets: every delivery is signed with each, so that one can be rotated without a"
         " gap.",
     )
     events: tuple[str, ...] = Field(
+        examples=[["account.needs_reauth", "account.recovered"]],
         default=(),
         max_length=20,
         description="Only changes of these kinds, such as account.needs_reauth, * standing for any text; all by"
         " default.",
     )
     owners: tuple[str, ...] = Field(
-        default=(), max_length=200, description="Only these owners' changes, * standing for any text; all by default."
+        examples=[["acme-*"]],
+        default=(),
+        max_length=200,
+        description="Only these owners' changes, * standing for any text; all by default.",
     )
 
     @model_validator(mode="after")
@@ -80,11 +94,21 @@ class PushSettings(Section):
     """Which services get every change as a signed webhook."""
 
     destinations: tuple[PushDestination, ...] = Field(
+        examples=[
+            [
+                {
+                    "name": "billing",
+                    "url": "https://billing.example.com/hooks",
+                    "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwzHkkYJKD",
+                }
+            ]
+        ],
         default=(),
         max_length=20,
         description='Services that get every change (JSON list of {"name", "url", "secret"}); none by default.',
     )
     allowed_networks: tuple[str, ...] = Field(
+        examples=[["10.20.0.0/16", ".svc.cluster.local"]],
         default=(),
         max_length=100,
         description=(

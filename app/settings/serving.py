@@ -15,16 +15,20 @@ class HttpSettings(Section):
     host: str = Field(default="127.0.0.1", description="Address to listen on; development accepts loopback only.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes any free one.")
     allowed_origins: tuple[str, ...] = Field(
+        examples=[["https://app.example.com"]],
         default=(),
         description="Origins whose pages may call browser routes (CORS), each in full; no wildcards.",
     )
     allowed_headers: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$")], ...] = Field(
+        examples=[["x-tenant"]],
         default=(),
         max_length=50,
         description="Further request headers that those pages may send; those of common tracers are allowed anyway.",
     )
     trusted_proxies: tuple[str, ...] = Field(
-        default=(), description="Addresses or networks whose X-Forwarded-For and X-Forwarded-Proto are believed."
+        examples=[["10.0.0.0/8"]],
+        default=(),
+        description="Addresses or networks whose X-Forwarded-For and X-Forwarded-Proto are believed.",
     )
     max_body_bytes: int = Field(default=64 * 1024, ge=1024, le=1024 * 1024, description="Largest request body.")
     max_webhook_bytes: int = Field(

@@ -15,16 +15,23 @@ _REAL_KEY = re.compile(r"^v\d+\.[a-z]{2}\d*\.")
 class StackOneSettings(Section):
     """How StackOne is reached."""
 
-    api_key: SecretStr = Field(description="StackOne API key with Platform API read and write, and nothing else.")
+    api_key: SecretStr = Field(
+        examples=["v1.eu1.0123456789abcdef"],
+        description="StackOne API key with Platform API read and write, and nothing else.",
+    )
     base_url: UrlText = Field(default="https://api.stackone.com", description="StackOne's API.")
     accounts_path: Literal["/accounts", "/v2/accounts"] = Field(
         default="/accounts",
         description="Experimental: where accounts are read. StackOne documents deleting under /accounts only.",
     )
     webhook_secrets: tuple[SecretStr, ...] = Field(
-        min_length=1, max_length=8, description="Signing secrets of the webhook; several while one is being rotated."
+        examples=[["the-newer-signing-secret", "the-older-signing-secret"]],
+        min_length=1,
+        max_length=8,
+        description="Signing secrets of the webhook; several while one is being rotated.",
     )
     project_id: str | None = Field(
+        examples=["acme-production-48213"],
         default=None,
         max_length=255,
         description="The only project whose events are accepted; null accepts every project.",

@@ -16,6 +16,7 @@ class TlsSettings(Section):
     """Certificate authorities of one's own, and the way out of one's own network."""
 
     ca_file: Path | None = Field(
+        examples=["/etc/ssl/certs/own.pem"],
         default=None,
         description=(
             "Certificate authorities (PEM) to trust instead of the system's, for StackOne, issuers, push, Redis and"
@@ -23,6 +24,7 @@ class TlsSettings(Section):
         ),
     )
     proxy: SecretStr | None = Field(
+        examples=["http://user:PASSWORD@proxy.example.com:3128"],
         default=None,
         description="HTTP proxy for StackOne, issuers and push: http://[user:password@]host:port. None is taken from"
         " HTTPS_PROXY.",

@@ -14,12 +14,16 @@ class TracesSettings(Section):
     """Traces by OpenTelemetry, sent to a collector with OTLP over HTTP; off without an endpoint."""
 
     endpoint: str | None = Field(
+        examples=["https://collector.example.com:4318/v1/traces"],
         default=None,
         max_length=2000,
         description="Whole URL that takes traces, such as https://collector.example:4318/v1/traces; null: no traces.",
     )
     headers: dict[str, SecretStr] = Field(
-        default={}, max_length=20, description="Headers that the collector asks for, as a JSON object."
+        examples=[{"x-api-key": "of-the-collector"}],
+        default={},
+        max_length=20,
+        description="Headers that the collector asks for, as a JSON object.",
     )
     sample_ratio: float = Field(
         default=1.0, ge=0, le=1, description="Share of traces that are recorded; callers cannot raise it."

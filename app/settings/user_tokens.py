@@ -14,6 +14,7 @@ class UserTokenSettings(Section):
     """Tokens that your backend has the broker make for a user that it has signed in; off without a secret."""
 
     secrets: tuple[SecretStr, ...] = Field(
+        examples=[["at-least-32-bytes-that-nobody-guesses"]],
         default=(),
         max_length=10,
         description="What user tokens are signed with (JSON list, at least 32 bytes each). The first signs, all are"

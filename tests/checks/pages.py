@@ -35,6 +35,8 @@ In production (the default) only https is spoken to StackOne and identity provid
 characters, and nothing that `broker-demo` made is accepted. `BROKER_ENVIRONMENT=development` accepts plain http on
 loopback, listens on loopback only, and refuses keys that look like real StackOne keys.
 
+Where no example stands, the default shows how a value is written.
+
 This page is written from the code by `make docs`.
 
 """
@@ -76,10 +78,10 @@ _API_CHANGES = """
 def configuration_page() -> str:
     """Write docs/configuration.md."""
     parts = [_CONFIGURATION_HEAD]
-    plain = {n: f for n, f in Settings.model_fields.items() if _section_of(f.annotation) is None}
+    plain = {n: f for n, f in Settings.model_fields.items() if section_of(f.annotation) is None}
     parts.append("## General\n\n" + _table(plain, PREFIX))
     for name, field in Settings.model_fields.items():
-        section = _section_of(field.annotation)
+        section = section_of(field.annotation)
         if section is not None:
             parts.append(
                 f"## `{PREFIX}{name.upper()}__*`\n\n{_text(section)}\n\n"
@@ -92,17 +94,19 @@ def configuration_page() -> str:
 def _nested(section: type[BaseModel]) -> Iterator[str]:
     """Describe the objects that stand inside a section's lists."""
     for name, field in section.model_fields.items():
-        inner = _section_of(field.annotation)
+        inner = section_of(field.annotation)
         if inner is not None:
             yield f"### Members of `{name}`\n\n{_text(inner)}\n\n" + _table(inner.model_fields, "")
             yield from _nested(inner)
 
 
 def _table(fields: Any, prefix: str) -> str:
-    lines = ["| name | default | meaning |", "|---|---|---|"]
+    lines = ["| name | default | example | meaning |", "|---|---|---|---|"]
     for name, field in fields.items():
         shown = f"{prefix}{name.upper()}" if prefix else name
-        lines.append(f"| `{shown}` | {_default(field)} | {(field.description or '').replace('|', chr(92) + '|')} |")
+        meaning = (field.description or "").replace("|", chr(92) + "|")
+        example = f"`{json.dumps(field.examples[0])}`" if field.examples else ""
+        lines.append(f"| `{shown}` | {_default(field)} | {example} | {meaning} |")
     return "\n".join(lines) + "\n"
 
 
@@ -121,11 +125,11 @@ def _text(section: type[BaseModel]) -> str:
     return " ".join((section.__doc__ or "").split())
 
 
-def _section_of(annotation: Any) -> type[Section] | None:
+def section_of(annotation: Any) -> type[Section] | None:
     """Find the section inside an annotation such as `tuple[IssuerSettings, ...]` or `CookieSettings | None`."""
     if not typing.get_args(annotation):
         return annotation if isinstance(annotation, type) and issubclass(annotation, Section) else None
-    return next((found for part in typing.get_args(annotation) if (found := _section_of(part))), None)
+    return next((found for part in typing.get_args(annotation) if (found := section_of(part))), None)
 
 
 def openapi_document() -> dict[str, Any]:
