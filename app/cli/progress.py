@@ -1,15 +1,28 @@
 """Progress bars, on standard error; imported by the commands that show them."""
 
 import time
+from collections.abc import Iterable
 from typing import Self
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 from app.cli.printer import print_note
 
 _NOTE_SECONDS = 10.0
 _WAITS = "waits for room in the budget of calls to StackOne (BROKER_STACKONE__REQUESTS_PER_MINUTE), {:.0f} s"
+
+
+class _BarAndWords(Progress):
+    """A bar, and below it what was found and why it stands: beside it, they would take the bar's own room."""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Yield the bar, and the words where there are any."""
+        yield from super().get_renderables()
+        for task in self.tasks:
+            if words := " ".join(filter(None, (task.fields["found"], task.fields["pause"]))):
+                yield Text(words, style="yellow")
 
 
 class SweepProgress:
@@ -21,14 +34,13 @@ class SweepProgress:
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True)
-        self._bar = Progress(
+        self._bar = _BarAndWords(
             TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=20),
             TextColumn("{task.fields[count]}"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[found]} {task.fields[pause]}", style="yellow"),
             console=self._console,
             transient=True,
             speed_estimate_period=120,

@@ -11,7 +11,7 @@ from app.cli.progress import SweepProgress
 
 def shown(progress: SweepProgress) -> str:
     """Return the bar as a terminal would show it now."""
-    console = Console(file=io.StringIO(), force_terminal=True, width=200, color_system=None)
+    console = Console(file=io.StringIO(), force_terminal=True, width=80, color_system=None)
     console.print(progress._bar.get_renderable())  # noqa: SLF001  what is shown is what is tested
     text = console.file.getvalue()  # type: ignore[attr-defined]
     return " ".join(re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text).split())
@@ -50,6 +50,8 @@ def test_waiting_for_the_budget_is_said_and_ends(progress: SweepProgress) -> Non
     progress.listed(500, known=2000, found="")
     progress.waits(12.4)
     assert "BROKER_STACKONE__REQUESTS_PER_MINUTE), 12 s" in shown(progress)
+    assert "listing" in shown(progress)
+    assert "500 of about 2,000" in shown(progress)
     progress.waits(0)
     assert "waits" not in shown(progress)
 
