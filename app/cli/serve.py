@@ -1,10 +1,13 @@
 """broker serve, broker check-config: with every setting."""
 
+import platform
 from enum import Enum
 from typing import Annotated
 
+import structlog
 import typer
 
+import app as package
 from app.cli.opener import configured_secrets, with_runtime
 from app.cli.printer import print_line
 from app.http.server import serve as serve_app
@@ -12,6 +15,8 @@ from app.logs import configure_logs
 from app.main import create_app
 from app.runtime import Runtime
 from app.settings import load_settings
+
+logger = structlog.get_logger(__name__)
 
 
 class LogFormat(Enum):
@@ -31,6 +36,7 @@ def serve(
     wanted = log_format.value if log_format is not None else settings.logs.format
     console = wanted == LogFormat.CONSOLE.value
     configure_logs(settings.logs.level, configured_secrets(settings), console=console)
+    logger.info("broker_starts", version=package.__version__, python=platform.python_version())
     web = create_app(settings)
     serve_app(web, settings, web.state.metrics.registry)
 

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric import rsa
 from structlog.testing import capture_logs
 
+import app
 from sandbox.serving import bind
 from tests.support.environment import environment_of
 from tests.support.world import World, open_world
@@ -132,7 +133,10 @@ async def test_a_broker_with_too_many_connections_says_so_once(world: World, num
     finally:
         process.send_signal(signal.SIGINT)
         out, _ = await process.communicate()
-    told = [json.loads(line) for line in out.decode().splitlines() if '"overloaded"' in line]
+    first, *rest = out.decode().splitlines()
+    assert json.loads(first)["event"] == "broker_starts"
+    assert json.loads(first)["version"] == app.__version__
+    told = [json.loads(line) for line in rest if '"overloaded"' in line]
     assert 1 <= len(told) <= 5
     assert told[0]["detail"].startswith(says)
     assert "BROKER_HTTP__MAX_CONNECTIONS" in told[0]["remedy"]
