@@ -13,6 +13,7 @@ from tests.neighbours.postgresql import OwnPostgresql
 
 # What Debian and Ubuntu call the packages.
 _PACKAGES = {
+    "caddy": "caddy",
     "nginx": "nginx-light",
     "haproxy": "haproxy",
     "pgbouncer": "pgbouncer",

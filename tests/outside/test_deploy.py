@@ -1,6 +1,7 @@
 """deploy/ and the composition, held against the programs that read them: Helm, Kubernetes' schemas, systemd, nginx."""
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -19,8 +20,10 @@ import pytest
 import yaml
 
 from app.settings import PREFIX, Settings
+from sandbox.serving import reserved
 from tests.edge.conftest import open_edge
 from tests.neighbours.conftest import program
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -152,6 +155,52 @@ async def test_nginx_serves_two_replicas_with_the_file(database_url: str, tmp_pa
         finally:
             process.terminate()
             await process.wait()
+
+
+async def test_caddy_serves_two_replicas_with_the_file(database_url: str, tmp_path: Path) -> None:
+    text = (ROOT / "deploy" / "proxies" / "Caddyfile").read_text()
+    async with (
+        open_edge(database_url, http={"trusted_proxies": ["127.0.0.1"]}) as one,
+        open_edge(database_url, http={"trusted_proxies": ["127.0.0.1"]}) as other,
+    ):
+        with reserved(0) as port:
+            url = f"http://127.0.0.1:{port}"
+            for name, here in (
+                ("connect.example.com", url),
+                ("broker-1:8000", f"127.0.0.1:{one.port}"),
+                ("broker-2:8000", f"127.0.0.1:{other.port}"),
+            ):
+                assert name in text
+                text = text.replace(name, here)
+            whole = tmp_path / "Caddyfile"
+            whole.write_text(f"{{\n admin off\n}}\n{text}")
+            caddy = (program("caddy"), "run", "--config", str(whole), "--adapter", "caddyfile")
+            environment = {**os.environ, "XDG_DATA_HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)}
+            process = await asyncio.create_subprocess_exec(*caddy, env=environment)
+            try:
+                async with httpx2.AsyncClient(base_url=url, timeout=30) as client:
+
+                    async def is_up() -> bool:
+                        assert process.returncode is None, "Caddy did not start"
+                        with contextlib.suppress(httpx2.TransportError):
+                            return (await client.get("/livez")).status_code == 200
+                        return False
+
+                    await eventually(is_up, within=60)
+                    headers = {"authorization": f"Bearer {one.issuer.token()}"}
+                    for _ in range(6):
+                        assert (await client.get("/v1/linked-accounts", headers=headers)).status_code == 200
+                    assert (await client.get("/readyz")).status_code == 404
+            finally:
+                process.terminate()
+                await process.wait()
+
+
+def test_prometheus_takes_the_file_of_the_composition(tmp_path: Path) -> None:
+    folder = ROOT / "deploy" / "prometheus"
+    here = tmp_path / "prometheus.yml"
+    here.write_text((folder / "compose.yml").read_text().replace("/etc/prometheus", str(folder)))
+    assert "SUCCESS" in run(program("promtool"), "check", "config", here)
 
 
 def test_every_setting_of_env_reaches_both_replicas_of_the_composition() -> None:
