@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PYTEST := $(BIN)/python -m pytest
 NODE_MINIMUM := 20.19
 
 .PHONY: help setup demo dev page test test-outside ha soak steady pictures mutants check docs site migration format lock bench clean
@@ -47,15 +48,15 @@ page:
 # One part of the tests (ARGS) needs no page; the browser's tests build it themselves.
 test: setup $(if $(ARGS),,page)  ## Run every test that needs nothing but this repository; ARGS='tests/requests -k webhook' for less
 ifdef ARGS
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(PYTEST) $(ARGS)
 else
-	@$(BIN)/python -m pytest --numprocesses=auto --dist=worksteal
+	@$(PYTEST) --numprocesses=auto --dist=worksteal
 	@if [ -d node_modules ] && command -v npm >/dev/null; then npm run --silent test; fi
-	@$(BIN)/python -m pytest tests/browser --numprocesses=auto --maxprocesses=4 --dist=worksteal
+	@$(PYTEST) tests/browser --numprocesses=auto --maxprocesses=4 --dist=worksteal
 endif
 
 test-outside: setup  ## Run the tests beside programs and packages of others (PostgreSQL, nginx, npm); they say what is missing
-	@$(BIN)/python -m pytest tests/neighbours tests/outside $(ARGS)
+	@$(PYTEST) tests/neighbours tests/outside $(ARGS)
 
 ha: setup  ## Kill the database's primary under load, 20 times: nothing acknowledged is lost; says what is missing; ARGS='--kills 3'
 	@$(BIN)/python -m tests.endurance.ha $(ARGS)
