@@ -9,7 +9,7 @@ from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
 
 from app.errors import Unauthenticated
-from app.http.peer import PEER
+from app.http.peer import PEER, VERIFIED
 from app.identity.authenticate import Credentials
 from app.identity.caller import EndUser, Scope, Service
 from app.limits import Rate
@@ -102,6 +102,7 @@ class _Users(SecurityBase):
         except Unauthenticated as error:
             await _count_refusal("browser", request, runtime, error)
             raise
+        request.scope[VERIFIED] = True
         person, owner = (user.issuer, user.subject), (user.owner_id,)
         await runtime.limiter.take_all(*((rate, person if rate in _OF_USERS else owner) for rate in self._rates))
         return user
@@ -123,6 +124,7 @@ class _Services(SecurityBase):
         except Unauthenticated as error:
             await _count_refusal("service", request, runtime, error)
             raise
+        request.scope[VERIFIED] = True
         await runtime.limiter.take(Rate.REQUESTS_PER_SERVICE, service.kind.value, service.credential_id)
         # From the path only: declared as a parameter it would turn into a query parameter on routes without an owner.
         service.require(self.scope, request.path_params.get("owner_id"))

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import gc
-import ipaddress
 import os
 import resource
 import signal
@@ -18,7 +17,8 @@ import uvicorn
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, make_asgi_app
 
-from app.http.protocol import HEALTH_RESERVE, guarded_protocol
+from app.http.capacity import HEALTH_RESERVE
+from app.http.protocol import guarded_protocol
 from app.settings import HttpSettings, MetricsSettings, Settings
 
 logger = structlog.get_logger(__name__)
@@ -49,8 +49,7 @@ def server_config(web: FastAPI, settings: HttpSettings) -> uvicorn.Config:
         server_header=False,
         date_header=True,
         proxy_headers=bool(settings.trusted_proxies),
-        # uvicorn takes a network with host bits for a name, which no address ever equals.
-        forwarded_allow_ips=[str(ipaddress.ip_network(proxy, strict=False)) for proxy in settings.trusted_proxies],
+        forwarded_allow_ips=[str(network) for network in settings.proxies.networks],
         timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=settings.shutdown_seconds,
     )
@@ -65,7 +64,7 @@ class Server(uvicorn.Server):
         self._web = web
         self._drain_seconds = settings.drain_seconds
         self._is_drained = False
-        self.config.http.shed.counter = web.state.metrics.shed  # type: ignore[union-attr]  # the class made above
+        self.config.http.capacity.counter = web.state.metrics.shed  # type: ignore[union-attr]  # the class made above
         web.state.metrics.connections.set_function(lambda: float(len(self.server_state.connections)))
 
     @contextlib.contextmanager

@@ -6,7 +6,6 @@ Authorization header decides alone: where there is one, good or bad, the cookie 
 cookies are ignored.
 """
 
-import ipaddress
 import re
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
@@ -29,7 +28,7 @@ from app.identity.user_tokens.revocations import Revocations
 from app.identity.user_tokens.tokens import ISSUER, OwnUserTokens
 from app.metrics import Metrics
 from app.settings import CookieSettings, HttpSettings, IdentitySettings, ServiceKeySettings, UserTokenSettings
-from app.settings.reach import parse_address
+from app.settings.reach import Places
 
 _BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.ASCII | re.IGNORECASE)
 _NO_USER_TOKENS = UserTokenSettings()
@@ -63,7 +62,7 @@ class Authenticator:
         cookie: CookieSettings | None,
         csrf_header: str | None,
         proxy_headers: Collection[str],
-        trusted_proxies: Collection[str],
+        trusted_proxies: Places,
         allowed_origins: Collection[str],
         max_token_length: int,
         clock: Clock,
@@ -75,7 +74,7 @@ class Authenticator:
         self._cookie = cookie
         self._csrf_header = csrf_header
         self._proxy_headers = frozenset(header.lower().encode() for header in proxy_headers)
-        self._proxies = [ipaddress.ip_network(proxy, strict=False) for proxy in trusted_proxies]
+        self._proxies = trusted_proxies
         self._allowed_origins = frozenset(allowed_origins)
         self._max_token_length = max_token_length
         self._clock = clock
@@ -177,7 +176,7 @@ class Authenticator:
         The proxy's own session is a cookie, which a page of another site can make a browser send: so the same checks
         as for a cookie of ours. From anybody else the header says nothing.
         """
-        if not credentials.proxied or not self._is_trusted_proxy(credentials.peer):
+        if not credentials.proxied or not self._proxies.hold(credentials.peer or ""):
             return None
         if len(credentials.proxied) > 1:
             reason = "several tokens of proxies"
@@ -189,12 +188,6 @@ class Authenticator:
             allowed_origins=self._allowed_origins,
         )
         return credentials.proxied[0]
-
-    def _is_trusted_proxy(self, peer: str | None) -> bool:
-        address = parse_address(peer or "")
-        return address is not None and any(
-            address in network for network in self._proxies if network.version == address.version
-        )
 
     def _from_cookie(self, credentials: Credentials) -> str | None:
         if self._cookie is None:
@@ -265,7 +258,7 @@ async def open_authenticator(
             cookie=settings.cookie,
             csrf_header=settings.csrf_header,
             proxy_headers=[issuer.header for issuer in settings.issuers if issuer.header],
-            trusted_proxies=http.trusted_proxies,
+            trusted_proxies=http.proxies,
             allowed_origins=http.allowed_origins,
             # A token cannot be longer than the head that carries it; groups and roles make some of 11 KB.
             max_token_length=http.max_header_bytes,

@@ -1,12 +1,13 @@
 """What every section of the settings shares, and what none may hold in production."""
 
 import ipaddress
+import re
 from collections.abc import Iterator
 from enum import Enum
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 from pydantic_core import Url
 
 
@@ -30,6 +31,24 @@ def is_loopback(host: str | None) -> bool:
         return ipaddress.ip_address(host or "").is_loopback
     except ValueError:
         return False
+
+
+_HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
+
+
+def listen_address(text: str) -> str:
+    """Return an address to listen on, an IPv6 one without the brackets of URLs. Raises ValueError."""
+    inside = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    try:
+        ipaddress.ip_address(inside)
+    except ValueError:
+        if not _HOST_NAME.fullmatch(text):
+            message = "must be an address such as 127.0.0.1, 0.0.0.0 or ::, without scheme and port"
+            raise ValueError(message) from None
+    return inside
+
+
+ListenAddress = Annotated[str, AfterValidator(listen_address)]
 
 
 def _is_same_address(one: str, other: str) -> bool:

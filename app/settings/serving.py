@@ -2,17 +2,21 @@
 
 import ipaddress
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from app.settings.section import Environment, Section, browser_origin, is_loopback
+from app.settings.reach import Places
+from app.settings.section import Environment, ListenAddress, Section, browser_origin, is_loopback
 
 
 class HttpSettings(Section):
     """Where the broker listens, and the limits on what a client may send."""
 
-    host: str = Field(default="127.0.0.1", description="Address to listen on; development accepts loopback only.")
+    host: ListenAddress = Field(
+        default="127.0.0.1", description="Address to listen on; development accepts loopback only."
+    )
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes any free one.")
     allowed_origins: tuple[str, ...] = Field(
         examples=[["https://app.example.com"]],
@@ -75,6 +79,11 @@ class HttpSettings(Section):
                 raise ValueError(message) from None
         return proxies
 
+    @cached_property
+    def proxies(self) -> Places:
+        """Whose forwarded addresses are believed."""
+        return Places.of(self.trusted_proxies)
+
     def unsafe(self, environment: Environment) -> Iterator[tuple[str, str]]:
         """Development listens on loopback only, and a production page is served over https."""
         if environment is Environment.DEVELOPMENT and not is_loopback(self.host):
@@ -88,7 +97,7 @@ class HttpSettings(Section):
 class MetricsSettings(Section):
     """The Prometheus listener; its own port by default, so that it is never public by accident."""
 
-    host: str = Field(default="127.0.0.1", description="Address the metrics listener binds to.")
+    host: ListenAddress = Field(default="127.0.0.1", description="Address the metrics listener binds to.")
     port: int | None = Field(
         default=9464, ge=0, le=65535, description="Port of the metrics listener; null turns it off."
     )

@@ -140,6 +140,28 @@ async def test_framing_without_a_body_is_limited(edge: Edge, tail: bytes) -> Non
     assert edge.sent_upstream == []
 
 
+async def test_a_trailer_is_not_kept_however_long_it_is(database_url: str) -> None:
+    async with open_edge(database_url, http={"body_timeout_seconds": 60}) as edge:
+        for tail in (b"0\r\nX: " + b"a" * 40_000, b"0\r\n" + b"X: y\r\n" * 6000, b"2\r\n{}\r\n0\r\n" + b"x" * 40_000):
+            is_problem(await edge.send(CHUNKED + edge.as_user() + b"\r\n" + tail), 431, "head_too_large")
+        assert edge.sent_upstream == []
+
+
+async def test_heads_that_wait_behind_another_are_limited_all_together(edge: Edge) -> None:
+    head = b"GET /livez HTTP/1.1\r\nHost: b\r\nX: " + b"a" * 3000 + b"\r\n\r\n"
+    assert 1 <= len(statuses(await edge.send(head * 15))) <= 11
+
+
+@pytest.mark.parametrize("rest", [b"", b"zz\r\n", b"0\r\n" + b"X" * 20_000], ids=["nothing", "nonsense", "too much"])
+async def test_a_request_is_answered_once_whatever_becomes_of_its_body(edge: Edge, rest: bytes) -> None:
+    refused = CHUNKED.replace(b"/v1/connect-sessions", b"/v1/webhooks/stackone") + b"\r\n"
+    async with edge.connected() as (reader, writer), asyncio.timeout(5):
+        writer.write(refused)
+        assert statuses(await read_answer(reader)) == [401]
+        writer.write(rest)
+        assert await reader.read() == b""
+
+
 async def test_trailers_become_no_headers(edge: Edge) -> None:
     trailer = edge.as_user()
     received = await edge.send(CHUNKED + b"Connection: close\r\n\r\n2\r\n{}\r\n0\r\n" + trailer + b"\r\n")

@@ -10,7 +10,15 @@ from tests.support.world import World
 
 pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
 
-BAD = {"nul": "a\x00b", "surrogate": "a\ud800b", "low surrogate": "\udc00", "control": "a\x1bb", "delete": "a\x7fb"}
+BAD = {
+    "nul": "a\x00b",
+    "surrogate": "a\ud800b",
+    "low surrogate": "\udc00",
+    "control": "a\x1bb",
+    "delete": "a\x7fb",
+    "C1 control": "a\x9b2Jb",
+    "next line": "a\x85b",
+}
 SESSION = ["provider", "account_id", "label", "connector_profile_id"]
 OWNER_SESSION = [*SESSION, "origin_owner_name", "origin_username", "integration_id"]
 PATHS = [

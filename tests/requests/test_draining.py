@@ -23,13 +23,14 @@ async def test_it_drains_and_ends_well(world: World) -> None:
     environment = environment_of(world) | {
         "BROKER_HTTP__PORT": str(port),
         "BROKER_METRICS__PORT": str(metrics_port),
-        "BROKER_HTTP__DRAIN_SECONDS": "1",
+        "BROKER_HTTP__DRAIN_SECONDS": "4",
     }
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "app", "serve", stdout=asyncio.subprocess.DEVNULL, env=environment
     )
     try:
-        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10) as broker:
+        url = f"http://127.0.0.1:{port}"
+        async with httpx2.AsyncClient(base_url=url, timeout=10) as broker, httpx2.AsyncClient(base_url=url) as another:
 
             async def is_ready() -> bool:
                 try:
@@ -46,10 +47,9 @@ async def test_it_drains_and_ends_well(world: World) -> None:
                 answer = await broker.get("/readyz")
                 return answer.status_code == 503 and answer.json()["status"] == "stopping"
 
-            await eventually(is_stopping, within=1)
+            await eventually(is_stopping, within=4)
             # On a new connection too: load balancers open them until they have noticed.
-            async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}") as another:
-                listed = await another.get("/v1/linked-accounts", headers=world.as_user())
+            listed = await another.get("/v1/linked-accounts", headers=world.as_user())
             assert listed.status_code == 200
         assert await asyncio.wait_for(process.wait(), 10) == 0
     finally:
