@@ -80,7 +80,7 @@ class PostgresqlUrl:
         return all(host.startswith("/") or is_loopback(host) for host, _ in self.hosts)
 
 
-_HOST = r"(?:\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._~%-]*)(?::\d*)?"
+_HOST = r"(?:\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9._%-]+)?\]|[A-Za-z0-9._~%-]*)(?::\d*)?"
 # What may follow the user and the password: hosts, a name without reserved characters, words.
 _AFTER_USER = re.compile(rf"(?P<hosts>{_HOST}(?:,{_HOST})*)(?:/(?P<database>[^/?#@]*))?(?:\?(?P<query>[^#]*))?")
 _WORD = re.compile(r"[A-Za-z][A-Za-z_.]{1,39}")
@@ -148,10 +148,9 @@ def parse_database_url(text: str) -> SqliteUrl | PostgresqlUrl:
     user, colon, password = (user_info or "").partition(":")
     if not user_info:
         user = password = colon = ""
-    hosts = _hosts(found["hosts"]) if found["hosts"] else ()
-    named = words.pop("host", "")
-    if named and not hosts:
-        hosts = _hosts(unquote(named))
+    # As in libpq a word wins: Prisma writes localhost before the slash, and the socket's folder as the word.
+    named = unquote(words.pop("host", "")) or found["hosts"]
+    hosts = _hosts(named) if named else ()
     ports = words.pop("port", "")
     hosts = _with_ports(hosts, ports) if ports else hosts
     return _apply(
@@ -205,8 +204,15 @@ def _words(query: str) -> dict[str, str]:
         name, equals, value = pair.partition("=")
         if not equals:
             raise UrlMistake("has something after the question mark that is no NAME=VALUE")
+        if name in words:
+            raise UrlMistake(f"{_shown(name, words)}: stands there twice; leave one of the two out")
         words[name] = value
     return words
+
+
+def _shown(name: str, words: Mapping[str, str]) -> str:
+    # What follows password= may be the rest of a password that holds an unescaped &.
+    return name if _WORD.fullmatch(name) and "password" not in words else "a word after the question mark"
 
 
 def _hosts(text: str) -> tuple[tuple[str, int], ...]:
@@ -261,11 +267,10 @@ def _apply(words: Mapping[str, str], found: dict[str, object]) -> PostgresqlUrl:
             continue
         setter = _SETTERS.get(name)
         if setter is None:
-            # What follows password= may be the rest of a password that holds an unescaped &.
-            shown = name if _WORD.fullmatch(name) and "password" not in words else "a word after the question mark"
-            raise UrlMistake(f"{shown}: the broker does not know what it means; leave it out")
+            raise UrlMistake(f"{_shown(name, words)}: the broker does not know what it means; leave it out")
         try:
-            found |= setter(value)
+            # Empty is as good as absent, says libpq.
+            found |= setter(value) if value else {}
         except ValueError as error:
             raise UrlMistake(f"{name}: {error}") from None
     # Keyword arguments of one dataclass, each made by the setter of its type.

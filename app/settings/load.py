@@ -163,6 +163,9 @@ def load_settings() -> Settings:
             )
     if (authorities := os.environ.get("SSL_CERT_FILE")) and (reason := authorities_mistake(Path(authorities))):
         reading.mistakes.append(f"SSL_CERT_FILE: {reason}")
+    http, metrics = values["http"], values["metrics"]
+    if http and metrics and http.port and http.port == metrics.port:
+        reading.mistakes.append(f"{PREFIX}METRICS__PORT: is {PREFIX}HTTP__PORT as well; each needs one of its own")
     if values["policy_file"] is not None and not values["policy_file"].is_file():
         reading.mistakes.append(f"{PREFIX}POLICY_FILE: the file does not exist")
     reading.raise_mistakes()

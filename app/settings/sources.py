@@ -8,7 +8,7 @@ import codecs
 import ipaddress
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +19,7 @@ from pydantic_settings.sources.utils import parse_env_vars
 
 PREFIX: Final = "BROKER_"
 SECRETS_DIR: Final = "BROKER_SECRETS_DIR"
+_WITHOUT_SECTION: Final = {"SECRETS_DIR", "ENVIRONMENT", "POLICY_FILE"}
 NULL: Final = "null"
 
 # Zero-width characters, which come along when a value is copied from a web page, and the byte order mark.
@@ -37,9 +38,9 @@ class UnusableText(ValueError):
 
 def read_variables(environment: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
     """Return every BROKER_ variable, cleaned, and what is wrong with those that cannot be used: name -> reason."""
-    given = {name: value for name, value in environment.items() if name.startswith(PREFIX)}
-    folder = given.pop(SECRETS_DIR, None)
     mistakes: dict[str, str] = {}
+    given = {name: environment[name] for name in _ours(environment, mistakes)}
+    folder = given.pop(SECRETS_DIR, None)
     reads: dict[str, Callable[[], str]] = {}
     if folder is not None:
         reads = {path.name: partial(_text_of, path) for path in _files(folder, mistakes)}
@@ -53,11 +54,29 @@ def read_variables(environment: Mapping[str, str]) -> tuple[dict[str, str], dict
     return variables, mistakes
 
 
+def _ours(names: Iterable[str], mistakes: dict[str, str]) -> list[str]:
+    """Return the names that begin with BROKER_.
+
+    A setting that is not written in capitals is a mistake: passed over, a default would take its place. Other names may
+    be somebody else's (Celery reads `broker_url`).
+    """
+    ours: list[str] = []
+    for name in names:
+        capitals = name.upper()
+        is_setting = "__" in name or capitals.removeprefix(PREFIX) in _WITHOUT_SECTION
+        if name != capitals and capitals.startswith(PREFIX) and is_setting:
+            mistakes[capitals] = f"is spelled {name}; write it in capitals"
+        elif name.startswith(PREFIX):
+            ours.append(name)
+    return ours
+
+
 def _files(folder: str, mistakes: dict[str, str]) -> list[Path]:
     """List the files of a folder that are named like variables: Kubernetes adds links and folders that begin with .."""
     directory = Path(folder.strip().strip(_QUOTES))
     try:
-        files = sorted(path for path in directory.iterdir() if path.name.startswith(PREFIX))
+        names = [path.name for path in directory.iterdir()]
+        files = [directory / name for name in _ours(sorted(names), mistakes)]
     except OSError:
         files = []
     if not files:

@@ -38,6 +38,10 @@ HOSTS = {
     "Aiven": "postgres://avnadmin:AVNS_x@pg-1-x.aivencloud.com:11691/defaultdb?sslmode=require",
     "Crunchy": "postgres://application:pw@p.abc.db.postgresbridge.com:5432/postgres",
     "Cloud SQL": "postgresql://broker:pw@/app?host=/cloudsql/project:region:instance",
+    "Cloud SQL, as Prisma writes it": "postgresql://broker:pw@localhost/app?host=/cloudsql/project:region:instance",
+    "Neon, an old client": "postgresql://owner:pw@ep-cool-1.neon.tech/neondb?sslmode=require&options=endpoint%3Dep-cool-1",
+    "link-local": "postgresql://broker:pw@[fe80::1%25eth0]:5433/app",
+    "a form that left fields empty": "postgresql://broker:pw@h/app?sslmode=require&sslrootcert=&options=&application_name=",
     "CockroachDB": "postgresql://broker:pw@free-tier.gcp.cockroachlabs.cloud:26257/app?sslmode=verify-full",
     "Patroni": "postgresql://broker:pw@pg1:5432,pg2:5433/app?target_session_attrs=read-write&connect_timeout=5",
     "IPv6": "postgresql://broker:pw@[2001:db8::1]:5433/app",
@@ -59,6 +63,9 @@ def test_hosts_ports_and_words_are_where_they_belong() -> None:
     assert parsed(HOSTS["Patroni"]).connect_timeout == 5
     assert parsed(HOSTS["Supabase, pooler"]).pooler is Pooler.TRANSACTION
     assert parsed(HOSTS["Cloud SQL"]).hosts == (("/cloudsql/project:region:instance", 5432),)
+    assert parsed(HOSTS["Cloud SQL, as Prisma writes it"]).hosts == parsed(HOSTS["Cloud SQL"]).hosts
+    assert parsed(HOSTS["link-local"]).hosts == (("fe80::1%eth0", 5433),)
+    assert parsed(HOSTS["a form that left fields empty"]).sslrootcert is None
     assert parsed(HOSTS["IPv6"]).hosts == (("2001:db8::1", 5433),)
     assert parsed(HOSTS["Azure"]).user == "broker@server"
     assert parsed("postgres://host?options=-c%20geqo%3Doff&user=me%40there").user == "me@there"
@@ -93,6 +100,9 @@ CANARY = "canaryhalf"
         (f"mysql://u:{CANARY}@h/d", "must begin with"),
         (f"postgresql://u:{CANARY}@h/d?sslmode=on", "sslmode: must be one of disable"),
         (f"postgresql://u:{CANARY}@h/d?channel_binding=require", "channel_binding: the driver has none"),
+        (f"postgresql://u:{CANARY}@h/d?sslmode=require&sslmode=disable", "sslmode: stands there twice"),
+        (f"postgresql://h/d?password=x&password={CANARY}", "a word after the question mark: stands there twice"),
+        (f"postgresql://u:{CANARY}@h/d?unheard_of=", "unheard_of: the broker does not know"),
         (f"postgresql://u:{CANARY}@h/d?connection_limit=1", "connection_limit: set BROKER_DATABASE__POOL_SIZE"),
         (f"postgresql://u:{CANARY}@h/d?schema=public", "schema: write options"),
         (f"postgresql://u:{CANARY}@h/d?target_session_attrs=standby", "target_session_attrs: the broker writes"),

@@ -306,6 +306,52 @@ def test_a_name_of_ours_that_is_mistyped_still_stops_the_start(
     assert mistakes() == [name]
 
 
+@pytest.mark.parametrize("in_file", [False, True])
+@pytest.mark.parametrize(
+    "name", ["broker_http__port", "Broker_Policy_File", "BROKER_http__PORT", "broker_database__url"]
+)
+def test_a_setting_that_is_not_in_capitals_is_not_passed_over(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, *, in_file: bool
+) -> None:
+    (tmp_path / "BROKER_HTTP__DOCS").write_text("true")
+    monkeypatch.setenv("BROKER_SECRETS_DIR", str(tmp_path))
+    deliver(monkeypatch, tmp_path, name, b"canary", in_file=in_file)
+    assert mistakes() == [name.upper()]
+
+
+def test_names_of_others_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("broker_url", "broker", "BROKERAGE__KEY", "MY_BROKER_HTTP__PORT"):
+        monkeypatch.setenv(name, "amqp://canary")
+    load_settings()
+
+
+@pytest.mark.parametrize(
+    ("written", "host"),
+    [("[::]", "::"), ("::1", "::1"), ("127.0.0.2", "127.0.0.2"), ("broker.internal", "broker.internal")],
+)
+def test_an_address_to_listen_on_may_wear_the_brackets_of_urls(
+    monkeypatch: pytest.MonkeyPatch, written: str, host: str
+) -> None:
+    monkeypatch.setenv("BROKER_HTTP__HOST", written)
+    monkeypatch.setenv("BROKER_METRICS__HOST", written)
+    settings = load_settings()
+    assert (settings.http.host, settings.metrics.host) == (host, host)
+
+
+@pytest.mark.parametrize("written", ["0.0.0.0:8000", "[::]:8000", "http://0.0.0.0", "*", "/run/broker.sock", "unix:x"])
+def test_what_cannot_be_listened_on_is_a_mistake(monkeypatch: pytest.MonkeyPatch, written: str) -> None:
+    monkeypatch.setenv("BROKER_HTTP__HOST", written)
+    monkeypatch.setenv("BROKER_METRICS__HOST", written)
+    assert mistakes() == ["BROKER_HTTP__HOST", "BROKER_METRICS__HOST"]
+
+
+def test_two_listeners_need_two_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BROKER_HTTP__PORT", "9464")
+    assert mistakes() == ["BROKER_METRICS__PORT"]
+    monkeypatch.setenv("BROKER_METRICS__PORT", "null")
+    load_settings()
+
+
 KEY = GOOD["BROKER_STACKONE__API_KEY"]
 HARMLESS = [
     KEY + "\n",
