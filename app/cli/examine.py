@@ -27,6 +27,7 @@ from app.push.deliver import send_test
 from app.push.sender import NotDelivered, Sender
 from app.runtime import Runtime
 from app.stackone.models import AccountGone
+from app.stackone.refusals import Refused
 from app.stackone.webhook import SIGNATURE_HEADER
 from app.sync import runs
 from app.sync.suspects import last_hint_at, oldest_due_at
@@ -210,7 +211,11 @@ async def _stackone(runtime: Runtime) -> AsyncIterator[Finding]:
         yield Finding("StackOne scope", State.OK, "may write")
     except Unavailable:
         yield Finding("StackOne scope", State.WARNING, "not known: StackOne does not answer", "run this again")
-    except AppError:
+    except AppError as error:
+        if not isinstance(error, Refused) or error.upstream_status not in {401, 403}:
+            remedy = "see what stands in front of StackOne, and BROKER_STACKONE__BASE_URL"
+            yield Finding("StackOne scope", State.WARNING, f"not known: {error.detail or error.title}", remedy)
+            return
         remedy = "give the key Platform API write: minting and disconnecting need it"
         yield Finding("StackOne scope", State.BROKEN, "the key may not write", remedy)
 

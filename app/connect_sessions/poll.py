@@ -10,13 +10,16 @@ from app.connect_sessions import ledger
 from app.connect_sessions.ledger import Session
 from app.connect_sessions.resolve import is_new_since, resolve_session
 from app.connect_sessions.tables import Status
-from app.errors import AppError, FieldError, NotFound, Unprocessable, UpstreamRejected
+from app.errors import AppError, FieldError, NotFound, Unprocessable
 from app.identity.caller import Owner
 from app.linked_accounts.confirm import confirm_account
 from app.runtime import Runtime
 from app.stackone.models import AuthenticatedSession, ConnectionAttempt
+from app.stackone.refusals import Refused
 
 _AUTHENTICATED = "authenticated"
+# How StackOne may refuse a token that is not its own, or no longer: it does not document which it is.
+_TOKEN_REFUSALS = frozenset({400, 401, 403, 404, 422})
 
 
 async def poll_session(
@@ -25,15 +28,19 @@ async def poll_session(
     """Return a session of the owner's as it stands now, and what StackOne says of it.
 
     StackOne is not asked about a session that has ended without an account.
-    Raises NotFound for anything but a session of the owner's, Unprocessable if the token is not of that session.
+    Raises NotFound for anything but a session of the owner's, Unprocessable if the token is not of that session, and
+    Unavailable or UpstreamRejected for any other answer of StackOne.
     """
     session = await resolve_session(runtime, owner.owner_id, session_id)
     if session.expires_at <= runtime.clock.now() or await _has_ended(runtime, session):
         return session, None
     try:
-        upstream = await runtime.stackone.authenticate_connect_session(token)
-    except UpstreamRejected:
-        raise _not_its_token() from None
+        upstream = await runtime.stackone.authenticate_connect_session(token, owner_id=owner.owner_id)
+    except Refused as refused:
+        # What a gateway or a firewall answers says nothing about the token.
+        if refused.genuine and refused.upstream_status in _TOKEN_REFUSALS:
+            raise _not_its_token() from None
+        raise
     if not await _is_of(runtime, owner.owner_id, session_id, upstream):
         raise _not_its_token()
     attempt = upstream.latest_connection_attempt

@@ -9,6 +9,7 @@ from app.linked_accounts.changes import Source
 from app.linked_accounts.decide import Observation
 from app.linked_accounts.store import LinkedAccount, take_ticket_for
 from app.runtime import Runtime
+from app.stackone.client import AnotherProject
 from app.stackone.models import Account, AccountGone, possible_account_id
 
 logger = structlog.get_logger(__name__)
@@ -31,8 +32,11 @@ async def confirm_account(runtime: Runtime, owner: Owner, account_id: str) -> Li
         account = await runtime.stackone.get_account(account_id, owner_id=owner.owner_id)
     except AccountGone:
         account = None
-    project_id = runtime.settings.stackone.project_id
-    is_owners = account is not None and account.owner_id == owner.owner_id and _in_project(account, project_id)
+    except AnotherProject:
+        if is_known:
+            raise
+        account = None
+    is_owners = account is not None and account.owner_id == owner.owner_id
     if not is_owners and not is_known:
         if account is not None:
             logger.warning("foreign_account_refused", actor=owner.requested_by, account_id=account_id)
@@ -47,7 +51,3 @@ async def confirm_account(runtime: Runtime, owner: Owner, account_id: str) -> Li
     if account is None or stored is None or not stored.is_visible or stored.owner_id != owner.owner_id:
         raise NotFound
     return stored
-
-
-def _in_project(account: Account, project_id: str | None) -> bool:
-    return project_id is None or account.project_id is None or account.project_id == project_id

@@ -61,9 +61,11 @@ async def disconnect(
     owner_ids: frozenset[str] | None,
     actor: str,
     priority: Priority = Priority.INTERACTIVE,
+    waiting: str | None = None,
 ) -> LinkedAccount | None:
     """Disconnect an account of one of these owners (None: of any); return it if StackOne is yet to confirm.
 
+    `waiting` is the owner whose user waits for it, and whose share of the budget it takes.
     Safe to repeat: an account that is gone already is a success for the owner who had it. Raises NotFound alike for an
     unknown account and for one of other owners.
     """
@@ -76,7 +78,7 @@ async def disconnect(
             return None
         claim_for = timedelta(seconds=runtime.settings.sync.claim_seconds)
         account = await request_disconnect(connection, row, actor=actor, now=now, claim_for=claim_for)
-    outcome = await carry_out(runtime, account, priority=priority)
+    outcome = await carry_out(runtime, account, priority=priority, waiting=waiting)
     if outcome is Disconnected.LOST:
         raise NotFound
     if outcome is Disconnected.GONE:
@@ -103,12 +105,16 @@ def _still_leaving(row: LinkedAccount, owner_ids: frozenset[str] | None) -> Link
 
 
 async def carry_out(
-    runtime: Runtime, account: DueAccount, *, priority: Priority = Priority.INTERACTIVE
+    runtime: Runtime, account: DueAccount, *, priority: Priority = Priority.INTERACTIVE, waiting: str | None = None
 ) -> Disconnected:
     """Delete a claimed account at StackOne and, once a read confirms it, make its row a tombstone."""
     try:
         seen = await delete_upstream(
-            runtime, account.account_id, lambda found: found.owner_id == account.row.owner_id, priority=priority
+            runtime,
+            account.account_id,
+            lambda found: found.owner_id == account.row.owner_id,
+            priority=priority,
+            waiting=waiting,
         )
     except AppError as error:
         await _reschedule(runtime, account, error)
@@ -145,30 +151,35 @@ async def carry_out(
 
 
 async def delete_upstream(
-    runtime: Runtime, account_id: str, belongs: Callable[[Account], bool], *, priority: Priority
+    runtime: Runtime,
+    account_id: str,
+    belongs: Callable[[Account], bool],
+    *,
+    priority: Priority,
+    waiting: str | None = None,
 ) -> LastSeen:
     """Have StackOne delete an account, if it still belongs to whom it should, and read whether it did.
 
     Raises Unavailable or UpstreamRejected as StackOne answers.
     """
     # Room first: an account may change hands while room is waited for.
-    await runtime.stackone.reserve(priority)
-    found = await _read(runtime, account_id, priority)
+    await runtime.stackone.reserve(priority, owner_id=waiting)
+    found = await _read(runtime, account_id, priority, waiting)
     if found is None or not belongs(found):
         return LastSeen(found, is_deleted=False)
     try:
-        await runtime.stackone.delete_account(account_id, priority=priority)
+        await runtime.stackone.delete_account(account_id, priority=priority, owner_id=waiting)
     except AccountGone:
         return LastSeen(None, is_deleted=False)
     # Written down first: the read may fail, and later ones need to know.
     async with runtime.database.transaction() as connection:
         await due.note_witness(connection, [account_id], Witness.DELETION)
-    return LastSeen(await _read(runtime, account_id, priority), is_deleted=True)
+    return LastSeen(await _read(runtime, account_id, priority, waiting), is_deleted=True)
 
 
-async def _read(runtime: Runtime, account_id: str, priority: Priority) -> Account | None:
+async def _read(runtime: Runtime, account_id: str, priority: Priority, waiting: str | None) -> Account | None:
     try:
-        return await runtime.stackone.get_account(account_id, priority=priority)
+        return await runtime.stackone.get_account(account_id, priority=priority, owner_id=waiting)
     except AccountGone:
         return None
 

@@ -92,7 +92,7 @@ _DISCONNECTED: dict[int | str, dict[str, Any]] = {
 async def disconnect_own_account(  # noqa: D103
     account_id: AccountIdText, user: EndUserDep, runtime: RuntimeDep
 ) -> Response:
-    return await _disconnect(runtime, account_id, frozenset({user.owner_id}), user.actor)
+    return await _disconnect(runtime, account_id, frozenset({user.owner_id}), user.actor, waiting=user.owner_id)
 
 
 @service.delete(
@@ -109,8 +109,10 @@ async def disconnect_account(  # noqa: D103
     return await _disconnect(runtime, account_id, caller.owner_ids, caller.actor)
 
 
-async def _disconnect(runtime: Runtime, account_id: str, owner_ids: frozenset[str] | None, actor: str) -> Response:
-    leaving = await disconnect(runtime, account_id, owner_ids=owner_ids, actor=actor)
+async def _disconnect(
+    runtime: Runtime, account_id: str, owner_ids: frozenset[str] | None, actor: str, *, waiting: str | None = None
+) -> Response:
+    leaving = await disconnect(runtime, account_id, owner_ids=owner_ids, actor=actor, waiting=waiting)
     if leaving is None:
         return Response(status_code=204)
     body = LeavingAccountOut.of(leaving).model_dump_json()

@@ -7,6 +7,7 @@ opens the erasure again, which deletes it. Whether it still is that owner's, the
 """
 
 import hmac
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -29,11 +30,18 @@ from app.linked_accounts.disconnect import delete_upstream, disconnect
 from app.linked_accounts.store import take_read_ticket
 from app.linked_accounts.tables import linked_accounts
 from app.owners.tables import ErasureState, erasures
-from app.owners.traces import begin_anew, done_with, erase_traces, living_accounts, tombstones
+from app.owners.traces import (
+    begin_anew,
+    done_with,
+    erase_traces,
+    living_accounts,
+    living_elsewhere,
+    tombstones,
+)
 from app.runtime import Runtime
 from app.stackone.budget import Priority
 from app.stackone.listing import Listing
-from app.stackone.models import Account, AccountPage
+from app.stackone.models import Account, AccountGone, AccountPage
 
 logger = structlog.get_logger(__name__)
 
@@ -41,6 +49,8 @@ _X = erasures.c
 _C = linked_accounts.c
 _PAGE_SIZE = 100
 _MOST_PAGES = 500
+_MOST_FAILURES = 5
+_HOLES = "StackOne's listing of an owner's accounts has holes, or does not come to an end"
 
 
 @dataclass(frozen=True)
@@ -91,8 +101,12 @@ async def carry_on(runtime: Runtime, erasure: Erasure, *, priority: Priority = P
     except AppError as error:
         logger.warning("erasure_rescheduled", erasure_id=erasure.id, code=error.code)
         return erasure
+    if not left.is_complete:
+        # What it did not show is not known: an erasure must not be called complete because of it.
+        logger.warning("erasure_rescheduled", erasure_id=erasure.id, reason=_HOLES)
+        return erasure
     async with runtime.database.transaction() as connection:
-        if left or await living_accounts(connection, owner_id):
+        if left.accounts or await living_accounts(connection, owner_id):
             return erasure
         digest = _digest(runtime, erasure.id, owner_id)
         await _erase(connection, erasure, owner_id, digest, runtime.clock.now())
@@ -156,18 +170,25 @@ async def _delete_again(runtime: Runtime, erasure: Erasure, priority: Priority) 
         digest = _digest(runtime, erasure.id, account.owner_id or "")
         return erasure.owner_digest is not None and hmac.compare_digest(digest, erasure.owner_digest)
 
+    failures = 0
     for account_id in account_ids:
+        if failures == _MOST_FAILURES:
+            break
         try:
             seen = await delete_upstream(runtime, account_id, belongs, priority=priority)
         except AppError as error:
             logger.warning("erasure_rescheduled", erasure_id=erasure.id, code=error.code)
-            return erasure
+            failures += 1
+            continue
         if seen.account is not None and (belongs(seen.account) or erasure.owner_digest is None):
             # It is still there. Of an erasure older than the digest nobody can tell whose it is: an operator has to.
             logger.error("erased_account_remains", erasure_id=erasure.id, account_id=account_id)
-            return erasure
+            failures += 1
+            continue
         async with runtime.database.transaction() as connection:
             await (done_with if seen.account is None else begin_anew)(connection, account_id, runtime.clock.now())
+    if failures:
+        return erasure
     async with runtime.database.transaction() as connection:
         await connection.execute(
             sa.update(erasures)
@@ -182,18 +203,36 @@ def _digest(runtime: Runtime, erasure_id: str, owner_id: str) -> bytes:
     return hmac.digest(pepper, f"erasure:{erasure_id}:{owner_id}".encode(), "sha256")
 
 
-async def _take_in(runtime: Runtime, owner_id: str, priority: Priority) -> list[str]:
+@dataclass(frozen=True)
+class _Listed:
+    """What StackOne's listing showed of an owner, and whether it showed everything."""
+
+    accounts: Sequence[Account]
+    is_complete: bool
+
+
+async def _take_in(runtime: Runtime, owner_id: str, priority: Priority) -> _Listed:
     """Store what StackOne has of the owner and the store has not: it must be deleted as well. Return what it has.
 
-    Tombstones stay as they are: what is about to be deleted need not come to life first.
+    Tombstones stay as they are: what is about to be deleted need not come to life first. What the store has as another
+    owner's is read by its id: a list alone is no reason to show it to this one.
     """
     async with runtime.database.transaction() as connection:
         ticket = await take_read_ticket(connection)
-    accounts = await _list_upstream(runtime, owner_id, priority)
-    listed = {account.id: account for account in accounts}
-    async with runtime.database.reading() as connection:
-        buried = await tombstones(connection, listed)
-    observations = [Observation(account.id, account, ticket) for account in accounts if account.id not in buried]
+    listed = await _list_upstream(runtime, owner_id, priority)
+    by_id = {account.id: account for account in listed.accounts}
+    async with runtime.database.transaction() as connection:
+        elsewhere = await living_elsewhere(connection, owner_id, by_id)
+        left_alone = {*elsewhere, *await tombstones(connection, by_id)}
+        later = await take_read_ticket(connection)
+    observations = [Observation(name, account, ticket) for name, account in by_id.items() if name not in left_alone]
+    for account_id in elsewhere:
+        try:
+            found = await runtime.stackone.get_account(account_id, priority=priority)
+        except (AccountGone, UpstreamRejected):
+            # It stays as it is, and the erasure pending as long as the list shows it.
+            continue
+        observations.append(Observation(account_id, found, later))
     for first in range(0, len(observations), _PAGE_SIZE):
         async with runtime.database.transaction() as connection:
             await apply_observations(
@@ -205,11 +244,11 @@ async def _take_in(runtime: Runtime, owner_id: str, priority: Priority) -> list[
                 metrics=runtime.metrics,
                 settings=runtime.settings.sync,
             )
-    return list(listed)
+    return listed
 
 
-async def _list_upstream(runtime: Runtime, owner_id: str, priority: Priority) -> list[Account]:
-    """Return everything StackOne has of the owner. Raises UpstreamRejected for a listing that does not show it all."""
+async def _list_upstream(runtime: Runtime, owner_id: str, priority: Priority) -> _Listed:
+    """Return what StackOne's listing shows of the owner."""
 
     async def read_page(number: int) -> AccountPage:
         return await runtime.stackone.list_page(page=number, page_size=_PAGE_SIZE, owner_id=owner_id, priority=priority)
@@ -224,26 +263,36 @@ async def _list_upstream(runtime: Runtime, owner_id: str, priority: Priority) ->
         # A StackOne that ignored the filter would list other owners' accounts too.
         found |= {account.id: account for account in page.accounts if account.owner_id == owner_id}
         listing.passed(new=len(new))
-    if not listing.complete:
-        # What it did not show is not known: an erasure must not be called complete because of it.
-        message = "StackOne's listing of an owner's accounts has holes, or does not come to an end"
-        raise UpstreamRejected(message)
-    return list(found.values())
+    return _Listed(list(found.values()), bool(listing.complete))
 
 
-async def _disconnect_all(runtime: Runtime, owner_id: str, listed: list[str], actor: str, priority: Priority) -> None:
+async def _disconnect_all(runtime: Runtime, owner_id: str, listed: _Listed, actor: str, priority: Priority) -> None:
+    """Have StackOne delete all that it or the store has of the owner. Raises what kept some of it from being deleted.
+
+    One account that cannot be deleted keeps no other from being deleted.
+    """
+    ids = [account.id for account in listed.accounts]
     async with runtime.database.transaction() as connection:
         account_ids = await living_accounts(connection, owner_id)
-        # The listing was complete: a read that says so too is enough for what it lacks.
-        await due.note_witness(connection, set(account_ids) - set(listed), Witness.LISTING)
-        buried = await tombstones(connection, listed)
+        if listed.is_complete:
+            # A read that says so too is enough for what it lacks.
+            await due.note_witness(connection, set(account_ids) - set(ids), Witness.LISTING)
+        buried = await tombstones(connection, ids)
+    failures: list[AppError] = []
     for account_id in buried:
-        await delete_upstream(runtime, account_id, lambda found: found.owner_id == owner_id, priority=priority)
+        try:
+            await delete_upstream(runtime, account_id, lambda found: found.owner_id == owner_id, priority=priority)
+        except AppError as error:
+            failures.append(error)
+        if len(failures) == _MOST_FAILURES:
+            break
     for account_id in account_ids:
         try:
             await disconnect(runtime, account_id, owner_ids=frozenset({owner_id}), actor=actor, priority=priority)
         except NotFound:
             continue
+    if failures:
+        raise failures[0]
 
 
 async def _erase(connection: AsyncConnection, erasure: Erasure, owner_id: str, digest: bytes, now: datetime) -> None:

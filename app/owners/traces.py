@@ -40,6 +40,17 @@ async def tombstones(connection: AsyncConnection, account_ids: Collection[str]) 
     return [row.account_id for row in await connection.execute(query.order_by(_C.account_id))]
 
 
+async def living_elsewhere(connection: AsyncConnection, owner_id: str, account_ids: Collection[str]) -> list[str]:
+    """Return those of these accounts that are another owner's, or nobody's, as far as the store knows."""
+    query = sa.select(_C.account_id).where(
+        _C.account_id.in_(account_ids),
+        _C.owner_id.is_distinct_from(owner_id),
+        _C.deleted_at.is_(None),
+        _C.verified_at.is_not(None),
+    )
+    return [row.account_id for row in await connection.execute(query.order_by(_C.account_id))]
+
+
 async def done_with(connection: AsyncConnection, account_id: str, _now: datetime) -> None:
     """Leave an erased account that is gone again as the tombstone that it is."""
     await connection.execute(sa.update(linked_accounts).where(_C.account_id == account_id).values(refresh_due_at=None))

@@ -1,24 +1,22 @@
 """Delivering changes: fill the outbox from the feed, claim what is due, sign it, post it; and replays."""
 
 import asyncio
-import random
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
 from enum import Enum
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 from standardwebhooks import Webhook
 
-from app.db.claims import backoff
 from app.errors import NotFound
 from app.linked_accounts.feed import read_entries
-from app.push import outbox
+from app.push import outbox, plan
 from app.push.messages import ChangeMessage, PingMessage
 from app.push.outbox import Backlog, Delivery, DeliveryState, Undelivered
 from app.push.sender import NotDelivered, Sender
 from app.runtime import Runtime
-from app.settings import Environment, PushDestination, PushSettings
+from app.settings import Environment, PushDestination
 from app.traces import Kind
 
 logger = structlog.get_logger(__name__)
@@ -116,8 +114,12 @@ async def send_test(runtime: Runtime, name: str) -> str | None:
 
 async def _record_failure(runtime: Runtime, delivery: Delivery, error: NotDelivered) -> None:
     """Reschedule a delivery, or set it aside as dead after its last attempt."""
-    retry_at = decide_retry(
-        delivery, error.retry_after, settings=runtime.settings.push, now=runtime.clock.now(), jitter=runtime.jitter
+    retry_at = plan.retry_at(
+        delivery.attempts,
+        error.retry_after,
+        settings=runtime.settings.push,
+        now=runtime.clock.now(),
+        jitter=runtime.jitter,
     )
     async with runtime.database.transaction() as connection:
         await outbox.record_failure(connection, delivery, failure=error.failure[:_FAILURE_LENGTH], retry_at=retry_at)
@@ -129,21 +131,6 @@ async def _record_failure(runtime: Runtime, delivery: Delivery, error: NotDelive
         position=delivery.position,
         failure=error.failure,
         attempts=delivery.attempts + 1,
-    )
-
-
-def decide_retry(
-    delivery: Delivery, retry_after: float | None, *, settings: PushSettings, now: datetime, jitter: random.Random
-) -> datetime | None:
-    """Say when a delivery that failed is tried again; None after its last attempt."""
-    if delivery.attempts + 1 >= settings.max_attempts:
-        return None
-    return now + backoff(
-        delivery.attempts,
-        first=settings.backoff_seconds,
-        longest=settings.max_backoff_seconds,
-        jitter=jitter,
-        retry_after=retry_after,
     )
 
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from app.linked_accounts.changes import FEED_KINDS
 from app.linked_accounts.feed import Entry
 from app.linked_accounts.feed_schemas import EventOut
-from app.push.outbox import belongs_to
+from app.push.plan import belongs_to
 from app.settings import InvitationSettings
 
 

@@ -1,6 +1,6 @@
 """The outbox: filled from the change feed, delivered in order per account; what cannot be delivered is kept as dead."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
@@ -10,10 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.claims import is_claimable
 from app.db.tables import upsert
-from app.inputs import fits_any
 from app.linked_accounts.changes import Kind
-from app.linked_accounts.feed import Entry, last_position, read_feed
+from app.linked_accounts.feed import last_position, read_feed
 from app.linked_accounts.tables import account_events
+from app.push import plan
 from app.push.tables import push_deliveries, push_destinations
 from app.settings import PushDestination
 
@@ -59,10 +59,10 @@ async def fill(
         statement = upsert(connection, push_destinations, {"name": name, "position": newest})
         await connection.execute(statement.on_conflict_do_nothing(index_elements=[_P.name]))
         return 0
-    entries = whole(await read_feed(connection, after=position, limit=limit), limit)
+    entries = plan.whole(await read_feed(connection, after=position, limit=limit), limit)
     if not entries:
         return 0
-    messages = [entry for entry in one_for_each(entries) if wants(destination, entry)]
+    messages = [entry for entry in plan.one_for_each(entries) if plan.wants(destination, entry)]
     rows = [
         {
             "destination": name,
@@ -71,7 +71,7 @@ async def fill(
             "state": DeliveryState.PENDING.value,
             "due_at": max(now, message.at + settle) if message.kind == Kind.NEEDS_REAUTH.value else now,
         }
-        for message in without_flaps(messages, await _settling(connection, name, now), settle)
+        for message in plan.without_flaps(messages, await _settling(connection, name, now), settle)
     ]
     if rows:
         await connection.execute(sa.insert(push_deliveries), rows)
@@ -79,59 +79,6 @@ async def fill(
     flapped = {entry.account_id for entry in messages if entry.kind == Kind.RECOVERED.value}
     await _drop_settling(connection, name, flapped, now)
     return len(entries)
-
-
-def whole(entries: Sequence[Entry], limit: int) -> Sequence[Entry]:
-    """Leave a last entry for the next batch where what belongs to it may come behind it. Pure."""
-    is_cut = len(entries) == limit > 1 and entries[-1].kind == Kind.UPDATED.value
-    return entries[:-1] if is_cut else entries
-
-
-def one_for_each(entries: Sequence[Entry]) -> list[Entry]:
-    """Return what is told of changes: one message for one change. Pure.
-
-    An account that breaks or recovers has changed its status, too; that is not told apart.
-    """
-    told: list[Entry] = []
-    for number, entry in enumerate(entries):
-        following = entries[number + 1] if number + 1 < len(entries) else None
-        if following is None or not belongs_to(entry, following):
-            told.append(entry)
-    return told
-
-
-def belongs_to(change: Entry, following: Entry) -> bool:
-    """Tell whether an entry is the part of the one behind it that says which fields changed. Pure."""
-    return (
-        change.kind == Kind.UPDATED.value
-        and following.kind in {Kind.NEEDS_REAUTH.value, Kind.RECOVERED.value}
-        and (change.account_id, change.at, change.position + 1)
-        == (following.account_id, following.at, following.position)
-    )
-
-
-def wants(destination: PushDestination, entry: Entry) -> bool:
-    """Tell whether a destination is to be told of a change. Pure."""
-    if destination.events and not fits_any(destination.events, entry.kind):
-        return False
-    return not destination.owners or (entry.owner_id is not None and fits_any(destination.owners, entry.owner_id))
-
-
-def without_flaps(messages: Sequence[Entry], settling: Collection[str], settle: timedelta) -> list[Entry]:
-    """Leave out accounts that broke and worked again within `settle`, however late that is looked at. Pure.
-
-    `settling` are the accounts whose breaking waits in the outbox.
-    """
-    broken: dict[str, Entry | None] = dict.fromkeys(settling)
-    left_out: set[int] = set()
-    for message in messages:
-        if message.kind == Kind.NEEDS_REAUTH.value:
-            broken[message.account_id] = message
-        elif message.kind == Kind.RECOVERED.value and message.account_id in broken:
-            breaking = broken.pop(message.account_id)
-            if breaking is None or message.at - breaking.at < settle:
-                left_out |= {message.position, *((breaking.position,) if breaking is not None else ())}
-    return [message for message in messages if message.position not in left_out]
 
 
 def _is_settling(destination: str, now: datetime) -> sa.ColumnElement[bool]:

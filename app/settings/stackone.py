@@ -34,7 +34,7 @@ class StackOneSettings(Section):
         examples=["acme-production-48213"],
         default=None,
         max_length=255,
-        description="The only project whose events are accepted; null accepts every project.",
+        description="The only project whose events, accounts and sessions are accepted; null accepts every project.",
     )
     timeout_seconds: float = Field(default=10, gt=0, le=60, description="Deadline of one call, connection included.")
     total_timeout_seconds: float = Field(default=20, gt=0, le=120, description="Deadline of a call with its retries.")

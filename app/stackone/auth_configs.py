@@ -29,6 +29,7 @@ class AuthConfigs:
         self._stackone = stackone
         self._clock = clock
         self._known: Sequence[AuthConfig] | None = None
+        self._seemed_empty = False
         self._ask_again_at = float("-inf")
         self._turn = asyncio.Lock()
 
@@ -45,7 +46,7 @@ class AuthConfigs:
             if self._clock.monotonic() < self._ask_again_at and self._known is not None:
                 return self._known
             try:
-                self._known = await self._stackone.list_auth_configs()
+                found = await self._stackone.list_auth_configs()
             except AppError as error:
                 if self._known is None:
                     raise
@@ -53,5 +54,13 @@ class AuthConfigs:
                 self._ask_again_at = self._clock.monotonic() + _RETRY_SECONDS
                 logger.warning("auth_configs_stale", code=error.code)
             else:
-                self._ask_again_at = self._clock.monotonic() + _FRESH_SECONDS
-            return self._known
+                # A project that has lost everything it offers is rare; an empty list by mistake would empty every page.
+                is_doubtful = not found and bool(self._known) and not self._seemed_empty
+                self._seemed_empty = not found
+                if is_doubtful:
+                    self._ask_again_at = self._clock.monotonic() + _RETRY_SECONDS
+                    logger.warning("auth_configs_stale", code="empty")
+                else:
+                    self._known = found
+                    self._ask_again_at = self._clock.monotonic() + _FRESH_SECONDS
+            return self._known or ()

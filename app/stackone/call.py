@@ -12,8 +12,7 @@ import random
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import timedelta
 from functools import lru_cache, partial
 from typing import Any, Final
 
@@ -24,6 +23,7 @@ from app.clock import Clock
 from app.errors import Unavailable, UpstreamRejected, tls_failure
 from app.metrics import Metrics
 from app.settings import StackOneSettings
+from app.stackone import answers
 from app.stackone.breaker import Breaker, BreakerOpen, BreakerState
 from app.stackone.budget import Budget, BudgetSpent, Priority
 from app.stackone.models import AccountGone
@@ -38,16 +38,13 @@ Transport = httpx2.AsyncBaseTransport
 # An old StackOne guide says that requests without a user agent may be refused by its edge.
 _USER_AGENT: Final = b"connect-broker"
 _MOST_ADDRESSES: Final = 256
-_NOT_FOUND: Final = 404
-_TOO_MANY: Final = 429
-_RETRY_STATUSES: Final = frozenset({408, 429, 500, 502, 503, 504})
 _DEFAULT_RETRY_AFTER: Final = 5.0
-_LONGEST_RETRY_AFTER: Final = 300.0
 _BUDGET_SPENT: Final = "the broker has used up its calls to StackOne for the moment"
 _BREAKER_OPEN: Final = "StackOne failed too often just now: calls to it are held back for a moment"
 _RATE_LIMITED: Final = "StackOne is limiting the rate of the broker's calls"
 _FOREIGN_404: Final = "what answered 404 is not StackOne: a gateway, or a wrong base URL"
 _UNREADABLE: Final = "StackOne's answer is not readable JSON"
+_DISGUISED: Final = "StackOne's answer says that it is fine, and holds an error"
 _UNREACHABLE: Final = "no connection to StackOne can be made"
 _TIMED_OUT: Final = "StackOne did not answer in time"
 _CUT: Final = "StackOne's answer was cut off or garbled"
@@ -66,6 +63,8 @@ _REMEDIES: Final[Mapping[str, str]] = {
 _PATH_WORDS: Final = frozenset({"", "accounts", "v2", "connect_sessions", "authenticate", "auth_configs"})
 _PACKED: Final = frozenset({"gzip", "x-gzip", "deflate"})
 _GZIP_OR_ZLIB: Final = zlib.MAX_WBITS | 32
+# Of many small ones, each costs a copy of all that follow it.
+_MOST_MEMBERS: Final = 100
 _FIRST_WAIT: Final = 0.2
 _LONGEST_WAIT: Final = 3.0
 _NEVER_SENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
@@ -178,9 +177,9 @@ class Calls:
         """
         return await self._once_there_is_room(call.priority, lambda: self._make_with_retries(call))
 
-    async def reserve(self, priority: Priority) -> None:
+    async def reserve(self, priority: Priority, owner_id: str | None = None) -> None:
         """Take a place in the budget for a call that is to be made once. Raises Unavailable if there is no room."""
-        await self._once_there_is_room(priority, lambda: self._budget.take(priority))
+        await self._once_there_is_room(priority, lambda: self._budget.take(priority, owner_id))
 
     async def _once_there_is_room(self, priority: Priority, work: Callable[[], Awaitable[Any]]) -> Any:
         waited = 0.0
@@ -216,10 +215,9 @@ class Calls:
         raise self._unavailable("timeout", _TIMED_OUT, None)
 
     def _wait_before_retry(self, attempt: int, error: _TransientError) -> float:
-        if error.retry_after is not None:
-            return error.retry_after
-        wait: float = min(_LONGEST_WAIT, _FIRST_WAIT * 2**attempt)
-        return wait * self._jitter.uniform(0.5, 1.0)
+        wait: float = min(_LONGEST_WAIT, _FIRST_WAIT * 2**attempt) * self._jitter.uniform(0.5, 1.0)
+        # "At once" comes from gateways that do not know.
+        return max(wait, error.retry_after or 0.0)
 
     async def _try(self, call: Call) -> Any:
         """Make one attempt, if the breaker and the budget let it through."""
@@ -233,7 +231,9 @@ class Calls:
             self._breaker.succeeded()
             raise
         except _TransientError as error:
-            self._breaker.failed(call.operation, (call.subject or "") if error.is_of_answer else None)
+            # What somebody waits for counts once for all that its owner asks for, made-up ids included.
+            subject = call.owner_id or call.subject or ""
+            self._breaker.failed(call.operation, subject if error.is_of_answer else None)
             raise
         except (AccountGone, UpstreamRejected):
             self._breaker.succeeded()
@@ -257,7 +257,7 @@ class Calls:
     def _unavailable(self, cause: str, message: str, retry_after: float | None) -> Unavailable:
         self._metrics.upstream_unavailable.labels(cause).inc()
         logger.warning("stackone_unavailable", cause=cause, reason=message)
-        wait = min(retry_after or _DEFAULT_RETRY_AFTER, _LONGEST_RETRY_AFTER)
+        wait = min(retry_after or _DEFAULT_RETRY_AFTER, answers.LONGEST_RETRY_AFTER)
         return Unavailable(message, retry_after=wait, remedy=_REMEDIES.get(cause, _ITS_FAULT))
 
     async def _attempt(self, call: Call) -> Any:
@@ -284,13 +284,15 @@ class Calls:
     async def _exchange(self, call: Call) -> tuple[Any, str]:
         response, content = await self._send(call)
         self._note_date(response.headers.get("date"))
-        if response.status_code in _RETRY_STATUSES:
-            limited = response.status_code == _TOO_MANY
+        if answers.may_pass(response.status_code):
+            limited = response.status_code == answers.TOO_MANY
             kind = _RateLimitedError if limited else _TransientError
             cause = _RATE_LIMITED if limited else f"StackOne answered {response.status_code}"
-            raise kind(f"status_{response.status_code}", cause, _retry_after(response.headers.get("retry-after")))
-        if response.status_code == _NOT_FOUND and call.operation in _ABOUT_ONE_ACCOUNT:
-            if _says_not_found(content):
+            their_now = self._clock.now() + (self.clock_skew or timedelta(0))
+            wait = answers.retry_after(response.headers.get("retry-after"), their_now)
+            raise kind(f"status_{response.status_code}", cause, wait)
+        if response.status_code == answers.NOT_FOUND and call.operation in _ABOUT_ONE_ACCOUNT:
+            if answers.says_not_found(content):
                 raise AccountGone
             raise _TransientError("foreign_404", _FOREIGN_404)
         if not response.is_success:
@@ -307,15 +309,18 @@ class Calls:
             raise refusal
         try:
             # An empty body is an answer to a delete, and nowhere else: readers of it fail on None.
-            return (json.loads(content) if content else None), "ok"
+            answer = json.loads(content) if content else None
         except (ValueError, RecursionError) as error:
             raise _TransientError("unreadable", _UNREADABLE) from error
+        if answers.is_error(answer):
+            raise _TransientError("disguised_error", _DISGUISED)
+        return answer, "ok"
 
     def _note_date(self, header: str | None) -> None:
         """Compare the clocks, once for all answers of one second."""
         if header != self._date or header is None:
             self._date = header
-            self.clock_skew = _skew(header, self._clock.now())
+            self.clock_skew = answers.clock_skew(header, self._clock.now())
 
     async def _send(self, call: Call) -> tuple[httpx2.Response, bytes]:
         """Send one request and read the whole answer; every failure of the network is a _TransientError."""
@@ -383,8 +388,8 @@ class Calls:
                 raise UpstreamRejected(_TOO_LARGE)
             chunks.append(chunk)
         content = b"".join(chunks)
-        encoding = response.headers.get("content-encoding", "identity")
-        return content if encoding == "identity" else _unpacked(content, encoding, most)
+        encoding = response.headers.get("content-encoding", "").strip().lower()
+        return content if encoding in {"", "identity"} else _unpacked(content, encoding, most)
 
 
 def operation_of(method: str, path: str) -> str:
@@ -394,12 +399,15 @@ def operation_of(method: str, path: str) -> str:
 
 def _unpacked(content: bytes, encoding: str, most: int) -> bytes:
     """Unpack gzip or deflate, of which a few bytes may stand for gigabytes: never more than `most` are made."""
-    if encoding.lower() not in _PACKED:
+    if encoding not in _PACKED:
         raise _TransientError("unreadable", _UNREADABLE)
-    unpacked = b""
+    unpacked, members = b"", 0
     try:
         # gzip may come in several members.
         while content:
+            members += 1
+            if members > _MOST_MEMBERS:
+                raise _TransientError("unreadable", _UNREADABLE)
             unpacking = zlib.decompressobj(_GZIP_OR_ZLIB)
             unpacked += unpacking.decompress(content, most + 1 - len(unpacked))
             if len(unpacked) > most:
@@ -410,36 +418,3 @@ def _unpacked(content: bytes, encoding: str, most: int) -> bytes:
     except zlib.error as error:
         raise _TransientError("broken", _CUT) from error
     return unpacked
-
-
-def _says_not_found(content: bytes) -> bool:
-    """Tell StackOne's own 404 from that of a gateway or a wrong base URL, which must not look like a deletion."""
-    try:
-        body = json.loads(content)
-    except (ValueError, RecursionError):
-        return False
-    return (
-        isinstance(body, Mapping)
-        and body.get("statusCode") == _NOT_FOUND
-        and isinstance(body.get("message"), (str, list))
-    )
-
-
-def _skew(header: str | None, now: datetime) -> timedelta | None:
-    """Return how far StackOne's clock is ahead of ours, as its Date header tells to the second."""
-    try:
-        return parsedate_to_datetime(header) - now if header else None
-    except (ValueError, TypeError, OverflowError, IndexError):
-        return None
-
-
-def _retry_after(header: str | None) -> float | None:
-    """Read Retry-After in seconds, capped: ten days of it would stop refreshes, sweeps and erasures for ten days.
-
-    StackOne documents no other form, and a date is no reason to fail.
-    """
-    try:
-        seconds = float(header) if header is not None else None
-    except ValueError:
-        return None
-    return min(seconds, _LONGEST_RETRY_AFTER) if seconds is not None and seconds >= 0 else None

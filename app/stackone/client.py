@@ -33,6 +33,14 @@ _MOST_AUTH_CONFIG_PAGES = 50
 _OWNER_FILTERS = {"/accounts": "origin_owner_id", "/v2/accounts": "owner_id"}
 
 
+class AnotherProject(UpstreamRejected):
+    """StackOne answered with an account of another project than the one that is configured."""
+
+    def __init__(self) -> None:
+        """Say so."""
+        super().__init__("StackOne answered with an account of another project; check the API key")
+
+
 class StackOneClient:
     """StackOne's operations.
 
@@ -52,6 +60,7 @@ class StackOneClient:
         """Open nothing yet; see `Calls`."""
         self._metrics = metrics
         self._accounts_path = settings.accounts_path
+        self._project_id = settings.project_id
         self._calls = Calls(settings, clock=clock, metrics=metrics, budget=budget, transport=transport)
 
     async def close(self) -> None:
@@ -72,7 +81,8 @@ class StackOneClient:
         """Mint a connect session (POST /connect_sessions).
 
         Raises Unprocessable or Conflict where the refusal is about what the caller asked for, and UpstreamRejected
-        where the session is for another owner, account or profile than was sent: its token must not leave.
+        where the session is for another owner, account, provider, profile or project than it should be: its token must
+        not leave.
         """
         sent = request.body()
         try:
@@ -94,14 +104,28 @@ class StackOneClient:
             if echoed is None:
                 self._metrics.mint_echoes_missing.labels(name).inc()
             elif echoed != sent[name]:
-                logger.error("stackone_minted_another_session", field=name)
-                message = f"StackOne opened a session with another {name} than the one asked for"
-                raise UpstreamRejected(message)
+                raise _another_session(name)
+        provider = sent.get("provider")
+        # Where none was sent the person picks one, and none that StackOne names is another one.
+        if None not in {provider, session.provider} and str(session.provider).lower() != str(provider).lower():
+            raise _another_session("provider")
+        if session.project_id is not None and self._project_id not in {None, str(session.project_id)}:
+            raise _another_session("project_id")
         return session
 
-    async def authenticate_connect_session(self, token: str) -> AuthenticatedSession:
-        """Look a session up by its token (POST /connect_sessions/authenticate)."""
-        call = Call("authenticate_connect_session", "POST", "/connect_sessions/authenticate", body={"token": token})
+    async def authenticate_connect_session(self, token: str, *, owner_id: str) -> AuthenticatedSession:
+        """Look a session of an owner up by its token (POST /connect_sessions/authenticate).
+
+        Raises Refused, which is an UpstreamRejected, where StackOne does not accept the token.
+        """
+        call = Call(
+            "authenticate_connect_session",
+            "POST",
+            "/connect_sessions/authenticate",
+            body={"token": token},
+            owner_id=owner_id,
+            subject=owner_id,
+        )
         return _read(AuthenticatedSession, await self._calls.make(call))
 
     async def get_account(
@@ -114,19 +138,25 @@ class StackOneClient:
         if account.id != account_id:
             message = "StackOne answered with another account than the one asked for"
             raise UpstreamRejected(message)
+        if self._is_of_another_project(account):
+            raise AnotherProject
         return account
 
-    async def reserve(self, priority: Priority = Priority.INTERACTIVE) -> None:
+    async def reserve(self, priority: Priority = Priority.INTERACTIVE, *, owner_id: str | None = None) -> None:
         """Take a place in the budget for the next `delete_account`. Raises Unavailable if there is no room for it."""
-        await self._calls.reserve(priority)
+        await self._calls.reserve(priority, owner_id)
 
-    async def delete_account(self, account_id: str, *, priority: Priority = Priority.INTERACTIVE) -> None:
+    async def delete_account(
+        self, account_id: str, *, priority: Priority = Priority.INTERACTIVE, owner_id: str | None = None
+    ) -> None:
         """Delete one account, in a reserved place. Raises AccountGone when there is none.
 
         Never waits for room and is never tried again by itself: whose the account is has to be read before each try.
         """
         path = f"/accounts/{quote(account_id, safe='')}"
-        call = Call("delete_account", "DELETE", path, priority=priority, once=True, subject=account_id)
+        call = Call(
+            "delete_account", "DELETE", path, priority=priority, once=True, owner_id=owner_id, subject=account_id
+        )
         await self._calls.make(call)
 
     async def list_page(
@@ -134,7 +164,7 @@ class StackOneClient:
     ) -> AccountPage:
         """Read one page of all accounts or of an owner's, in either envelope. To go through all of them: `Listing`.
 
-        Rows that cannot be read are only counted: the others are of use even so.
+        Rows that cannot be read, or are another project's, are only counted: the others are of use even so.
         """
         query: dict[str, int | str] = {"page": page, "page_size": page_size}
         if owner_id is not None:
@@ -148,8 +178,13 @@ class StackOneClient:
         accounts = []
         for row in rows:
             with suppress(UpstreamRejected):
-                accounts.append(_read(Account, row))
+                account = _read(Account, row)
+                if not self._is_of_another_project(account):
+                    accounts.append(account)
         return AccountPage(accounts, unreadable=len(rows) - len(accounts))
+
+    def _is_of_another_project(self, account: Account) -> bool:
+        return account.project_id is not None and self._project_id not in {None, account.project_id}
 
     async def list_auth_configs(self) -> Sequence[AuthConfig]:
         """Return every auth config of the project (GET /auth_configs); one that cannot be read is left out."""
@@ -169,6 +204,11 @@ class StackOneClient:
             if len(found) == before:
                 break
         return list(found.values())
+
+
+def _another_session(field: str) -> UpstreamRejected:
+    logger.error("stackone_minted_another_session", field=field)
+    return UpstreamRejected(f"StackOne opened a session with another {field} than the one asked for")
 
 
 _Model = TypeVar("_Model", Account, AuthConfig, ConnectSession, AuthenticatedSession)

@@ -1,7 +1,8 @@
 """What StackOne sends and takes, read tolerantly: its documentation, specification and SDKs disagree in places.
 
 Accounts exist in two spellings (v1 `provider`, `origin_owner_id`; v2 `connector`, `owner_id`), lists in two envelopes
-(a bare array, `{"data": []}`); ids may be numbers past 2^63 and are always text here.
+(a bare array, `{"data": []}`); ids may be numbers past 2^63 and are always text here. What an account cannot do without
+must be right; the rest is as good as absent where it is of another kind than documented.
 """
 
 import re
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import (
     AfterValidator,
@@ -20,10 +21,12 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
-    field_validator,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
 )
 
-from app.inputs import addressable, storable
+from app.inputs import addressable, storable, storable_secret
 
 # What StackOne's statuses mean to a caller; an unknown status is kept as it is and counts as neither.
 USABLE_STATUSES = frozenset({"active"})
@@ -33,6 +36,12 @@ REAUTH_STATUSES = frozenset({"error", "expired"})
 # the path of one.
 _LONGEST_OWNER_ID = 255
 _ACCOUNT_ID = re.compile(r"[A-Za-z0-9_-]{1,255}")
+_LINK = re.compile(r"https?://[^\s\\]+")
+# Provider and status stand in an index, whose rows PostgreSQL bounds.
+_LONGEST_WORD: Final = 255
+_LONGEST_TEXT: Final = 1000
+_MOST_REASONS: Final = 20
+_MOST_CATEGORIES: Final = 50
 
 
 def possible_account_id(account_id: str) -> bool:
@@ -71,8 +80,11 @@ class SessionType(Enum):
 
 
 def _text(value: object) -> object:
-    """Numbers become text: ids are numeric in some answers and do not fit a 64-bit integer."""
-    return str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+    """Numbers become text: ids are numeric in some answers and do not fit a 64-bit integer.
+
+    Those with a fraction or an exponent do not: an id that was written so has lost digits, and would be another one's.
+    """
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _utc(value: object) -> object:
@@ -88,6 +100,43 @@ def _clean(value: object) -> object:
     """Drop what PostgreSQL cannot store: a NUL or a lone surrogate in a label must not break a sweep."""
     if isinstance(value, str):
         return value.replace("\x00", "").encode("utf-8", "replace").decode("utf-8")
+    return value
+
+
+def _or_none(value: object, read: ValidatorFunctionWrapHandler) -> Any:
+    """Take a value that can be done without as absent where it cannot be read."""
+    try:
+        return read(value)
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _readable(values: object) -> object:
+    """Leave out of a list of objects what is none; another thing than a list is no list."""
+    if not isinstance(values, list):
+        return None
+    return [value for value in values if isinstance(value, Mapping)][:_MOST_REASONS]
+
+
+def _texts(values: object) -> object:
+    """Leave out of a list of texts what is none; another thing than a list has none."""
+    if not isinstance(values, list):
+        return ()
+    return [value for value in values if isinstance(value, str) and len(value) <= _LONGEST_WORD][:_MOST_CATEGORIES]
+
+
+def _possible(account_id: str) -> str:
+    if not possible_account_id(account_id):
+        message = "not an id of an account"
+        raise ValueError(message)
+    return account_id
+
+
+def _link(value: SecretStr) -> SecretStr:
+    """Refuse what is no address of a page: people are sent there."""
+    if _LINK.fullmatch(storable_secret(value).get_secret_value()) is None:
+        message = "not a link"
+        raise ValueError(message)
     return value
 
 
@@ -118,7 +167,13 @@ def _comparable(value: object) -> object:
 
 ComparableOwner = Annotated[str | None, BeforeValidator(_comparable)]
 Id = Annotated[str, BeforeValidator(_text), AfterValidator(_storable), Field(min_length=1, max_length=255)]
+AccountId = Annotated[Id, AfterValidator(_possible)]
 Text = Annotated[str, BeforeValidator(_clean)]
+Word = Annotated[Text, Field(max_length=_LONGEST_WORD)]
+Optionally = WrapValidator(_or_none)
+ShortText = Annotated[
+    Text | None, BeforeValidator(_text), AfterValidator(lambda value: value and value[:_LONGEST_TEXT]), Optionally
+]
 ShortReason = Annotated[str | None, BeforeValidator(partial(_shortened, length=255))]
 Reason = Annotated[str | None, BeforeValidator(partial(_shortened, length=500))]
 Instant = Annotated[datetime, BeforeValidator(_utc)]
@@ -129,31 +184,39 @@ class Received(BaseModel):
 
     model_config = ConfigDict(extra="ignore", hide_input_in_errors=True, frozen=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_nulls(cls, values: object) -> object:
+        """Null is as good as absent; of two spellings of a field, the one that says something counts."""
+        if not isinstance(values, Mapping):
+            return values
+        return {name: value for name, value in values.items() if value is not None}
+
 
 class StatusReason(Received):
     """Why an account has its status."""
 
-    code: Text | None = None
-    description: Text | None = None
-    timestamp: Text | None = None
+    code: ShortText = None
+    description: ShortText = None
+    timestamp: ShortText = None
 
 
 class Account(Received):
     """A linked account. Its credentials and setup information are never read, let alone kept."""
 
-    id: Id
-    provider: Text = Field(validation_alias=AliasChoices("provider", "connector"))
-    status: Text
+    id: AccountId
+    provider: Word = Field(validation_alias=AliasChoices("provider", "connector"))
+    status: Word
     owner_id: ComparableOwner = Field(default=None, validation_alias=AliasChoices("origin_owner_id", "owner_id"))
     """As StackOne has it, or None where no verified caller can have such an id: the account is nobody's here."""
-    owner_name: Text | None = Field(default=None, validation_alias=AliasChoices("origin_owner_name", "owner_name"))
-    username: Text | None = Field(default=None, validation_alias=AliasChoices("origin_username", "username"))
-    status_reasons: tuple[StatusReason, ...] | None = None
-    label: Text | None = None
-    type: Text | None = None
-    created_at: Instant | None = None
+    owner_name: ShortText = Field(default=None, validation_alias=AliasChoices("origin_owner_name", "owner_name"))
+    username: ShortText = Field(default=None, validation_alias=AliasChoices("origin_username", "username"))
+    status_reasons: Annotated[tuple[StatusReason, ...] | None, BeforeValidator(_readable)] = None
+    label: ShortText = None
+    type: ShortText = None
+    created_at: Annotated[Instant | None, Optionally] = None
     updated_at: Instant
-    project_id: str | None = None
+    project_id: ShortText = None
 
 
 @dataclass(frozen=True)
@@ -173,28 +236,25 @@ class AuthConfig(Received):
     """A way to connect a provider in the project; StackOne also calls it connector profile or integration."""
 
     id: Id
-    provider: Text = Field(validation_alias=AliasChoices("connector_key", "provider", "key"))
-    label: Text | None = Field(default=None, validation_alias=AliasChoices("connector_label", "label"))
-    name: Text | None = None
-    logo_url: Text | None = None
-    categories: tuple[str, ...] = ()
+    provider: Word = Field(validation_alias=AliasChoices("connector_key", "provider", "key"))
+    label: ShortText = Field(default=None, validation_alias=AliasChoices("connector_label", "label"))
+    name: ShortText = None
+    logo_url: Annotated[Text | None, Optionally] = None
+    categories: Annotated[tuple[str, ...], BeforeValidator(_texts)] = ()
     enabled: bool = Field(default=True, validation_alias=AliasChoices("active", "enabled"))
     default: bool = False
-
-    @field_validator("categories", mode="before")
-    @classmethod
-    def _no_null(cls, value: object) -> object:
-        return () if value is None else value
 
 
 class ConnectSession(Received):
     """A minted connect session. There is no expiry in it: whoever asked computes it."""
 
     id: Id
-    token: SecretStr
-    auth_link_url: SecretStr
+    token: Annotated[SecretStr, Field(min_length=1), AfterValidator(storable_secret)]
+    auth_link_url: Annotated[SecretStr, AfterValidator(_link)]
     origin_owner_id: Any = None
     account_id: Any = None
+    provider: Any = None
+    project_id: Any = None
     profile_id: Any = Field(
         default=None, validation_alias=AliasChoices("connector_profile_id", "integration_id"), repr=False
     )
@@ -216,8 +276,10 @@ class ConnectSession(Received):
 class ConnectionAttempt(Received):
     """The last OAuth attempt of a session."""
 
-    status: str | None = None
-    account_id: str | None = Field(default=None, validation_alias=AliasChoices("account_secure_id"))
+    status: ShortReason = None
+    account_id: Annotated[Id | None, Optionally] = Field(
+        default=None, validation_alias=AliasChoices("account_secure_id")
+    )
     oauth_error_code: ShortReason | None = None
     oauth_error_description: Reason | None = None
 
@@ -226,9 +288,9 @@ class AuthenticatedSession(Received):
     """A session looked up by its token."""
 
     id: Id
-    origin_owner_id: ComparableOwner
-    latest_connection_attempt: ConnectionAttempt | None = None
-    external_trigger_token: SecretStr | None = None
+    origin_owner_id: ComparableOwner = None
+    latest_connection_attempt: Annotated[ConnectionAttempt | None, Optionally] = None
+    external_trigger_token: Annotated[SecretStr | None, Optionally] = None
 
 
 @dataclass(frozen=True)

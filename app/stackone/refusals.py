@@ -28,8 +28,13 @@ _CALLERS: Final = frozenset(
 class Refused(UpstreamRejected):
     """StackOne refused a request with this status."""
 
-    def __init__(self, status: int, *, error_code: str | None, message: str | None, genuine: bool) -> None:
-        """`message` is for the log; `genuine` says that the answer has the shape of StackOne's own errors."""
+    def __init__(
+        self, status: int, *, error_code: str | None, message: str | None, genuine: bool, is_object: bool
+    ) -> None:
+        """`message` is for the log; `genuine` says that the answer has the shape of StackOne's own errors.
+
+        `is_object` says that it is a JSON object at least, as its errors are at their sparest.
+        """
         check = "check the API key and its scopes" if status in _OPERATORS else "see the broker's log"
         if status == HTTPStatus.GONE:
             check = "it has given up this path: BROKER_STACKONE__ACCOUNTS_PATH names another one for accounts"
@@ -38,6 +43,7 @@ class Refused(UpstreamRejected):
         self.error_code = error_code
         self.message = message
         self.genuine = genuine
+        self.is_object = is_object
 
     @property
     def is_operators(self) -> bool:
@@ -52,24 +58,26 @@ def read_refusal(status: int, content: bytes, *, sent: object) -> Refused:
     except (ValueError, RecursionError):
         body = None
     if not isinstance(body, Mapping):
-        return Refused(status, error_code=None, message=None, genuine=False)
+        return Refused(status, error_code=None, message=None, genuine=False, is_object=False)
     code, message = body.get("errorCode"), body.get("message")
     return Refused(
         status,
         error_code=code if isinstance(code, str) and _ERROR_CODE.fullmatch(code) else None,
         message=_cleaned(message, sent) if isinstance(message, str) else None,
         genuine=body.get("statusCode") == status and isinstance(message, (str, list)),
+        is_object=True,
     )
 
 
 def mint_refusal(refused: Refused) -> AppError:
     """Say whose mistake a refused mint is: the operator's (502), the caller's (422), or a clash (409)."""
-    if refused.upstream_status == HTTPStatus.CONFLICT:
+    # What a gateway or a firewall says for itself says nothing about the request. Its 404 may be JSON as well: the base
+    # URL is wrong.
+    is_stackones = refused.genuine if refused.upstream_status == HTTPStatus.NOT_FOUND else refused.is_object
+    if refused.upstream_status == HTTPStatus.CONFLICT and is_stackones:
         message = "StackOne answered 409: this clashes with what is there already"
         return Conflict(message)
-    # A gateway's 404 says nothing about the request: the base URL is wrong.
-    foreign = refused.upstream_status == HTTPStatus.NOT_FOUND and not refused.genuine
-    if refused.upstream_status in _CALLERS and not foreign:
+    if refused.upstream_status in _CALLERS and is_stackones:
         message = f"StackOne does not accept this request (it answered {refused.upstream_status})"
         return Unprocessable(message, errors=[FieldError("body", message)])
     return refused
@@ -81,17 +89,17 @@ def _cleaned(message: str, sent: object) -> str:
     return "".join(sign if sign.isprintable() else " " for sign in message[:_LONGEST_MESSAGE])
 
 
-def _texts(value: object) -> Iterator[str]:
-    """Go through every text and number that was sent, names of metadata included."""
+def _texts(value: object, *, with_names: bool = False) -> Iterator[str]:
+    """Go through every text and number that was sent, names in metadata included."""
     if isinstance(value, str):
         yield from (part for part in {value, value.rsplit("/", 1)[-1]} if part)
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
         yield str(value)
     elif isinstance(value, Mapping):
         for name, inner in value.items():
-            yield from _texts(inner)
-            if name == "metadata" and isinstance(inner, Mapping):
-                yield from (str(key) for key in inner if str(key))
+            if with_names:
+                yield from _texts(str(name))
+            yield from _texts(inner, with_names=with_names or name == "metadata")
     elif isinstance(value, Sequence):
         for inner in value:
-            yield from _texts(inner)
+            yield from _texts(inner, with_names=with_names)

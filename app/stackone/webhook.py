@@ -11,12 +11,12 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import AliasChoices, Field, ValidationError
 
 from app.errors import Unauthenticated, Unprocessable
-from app.stackone.models import Id, Received, Text
+from app.stackone.models import Id, Optionally, Received, ShortText, Text, Word
 
 SIGNATURE_HEADER = "x-stackone-signature"
 # 32 bytes as base64url: 43 characters, and one more where it is padded.
@@ -28,8 +28,10 @@ class AccountEvent(Received):
 
     event: Text = Field(max_length=128)
     account_id: Id
-    project_id: str | None = Field(default=None, max_length=255)
-    provider: Text | None = Field(default=None, max_length=255, validation_alias=AliasChoices("provider", "connector"))
+    project_id: ShortText = None
+    provider: Annotated[Word | None, Optionally] = Field(
+        default=None, validation_alias=AliasChoices("provider", "connector")
+    )
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,12 @@ async def buried(connection: AsyncConnection, account_ids: Collection[str]) -> l
     return [row.account_id for row in await connection.execute(query.order_by(_C.account_id))]
 
 
+async def living_owners(connection: AsyncConnection, account_ids: Collection[str]) -> dict[str, str | None]:
+    """Return whose those of these accounts are that StackOne has vouched for and not taken back."""
+    query = sa.select(_C.account_id, _C.owner_id).where(_C.account_id.in_(account_ids), _KNOWN)
+    return {row.account_id: row.owner_id for row in await connection.execute(query)}
+
+
 def _is_suspect(sweep_id: int, start_ticket: int) -> sa.ColumnElement[bool]:
     # Whatever was read since the sweep began is known to have been there, listed or not.
     unlisted = sa.or_(_C.swept_in.is_(None), _C.swept_in != sweep_id)

@@ -1,8 +1,8 @@
 """Sweep: page through everything StackOne has and make the store equal to it.
 
 Listed accounts are applied page by page. What a complete listing lacks is only suspected: each such account is read by
-its id, and only StackOne's own "no such account" removes it. What the store has as a tombstone and the listing shows
-is read by its id as well, since a listing may lag behind a deletion. The record of the sweep moves on in the
+its id, and only StackOne's own "no such account" removes it. What the store has as a tombstone, or as another owner's,
+and the listing shows is read by its id as well, since a listing may lag behind. The record of the sweep moves on in the
 transaction of the work it stands for and under the lease's fence, so a crash costs at most one page and two sweepers
 never mix.
 """
@@ -19,14 +19,14 @@ from app.db.leases import Lease, LeaseLost, held, holding
 from app.errors import Unavailable, UpstreamRejected
 from app.linked_accounts.apply import apply_observations
 from app.linked_accounts.changes import Source, Witness
-from app.linked_accounts.decide import Decision, Observation, Outcome
+from app.linked_accounts.decide import Decision, Observation
 from app.linked_accounts.removal_limit import RemovalLimit
 from app.linked_accounts.store import count_known_of_all_owners, take_read_ticket
 from app.runtime import Runtime
 from app.stackone.budget import Priority
 from app.stackone.listing import Listing
-from app.stackone.models import AccountGone, AccountPage
-from app.sync import runs
+from app.stackone.models import Account, AccountGone, AccountPage
+from app.sync import plan, runs
 from app.sync import suspects as swept
 from app.sync.runs import Sweep
 from app.sync.tables import SweepState
@@ -143,14 +143,8 @@ async def is_due(runtime: Runtime) -> bool:
         if await runs.unfinished(connection) is not None:
             return True
         last = await runs.recent(connection, 1)
-    interval = runtime.settings.sync.sweep_interval_seconds
-    if interval == 0:
-        return False
-    if not last or last[0].finished_at is None:
-        return True
-    age = runtime.clock.now() - last[0].finished_at
-    # An end in the future was written before the clock was set back; it must not keep sweeps from starting.
-    return age >= timedelta(seconds=interval) or age < timedelta(seconds=-interval)
+    interval = timedelta(seconds=runtime.settings.sync.sweep_interval_seconds)
+    return plan.is_time(last[0].finished_at if last else None, runtime.clock.now(), interval=interval)
 
 
 async def _carry_out(run: _Run) -> None:
@@ -202,23 +196,43 @@ async def _take_in_listing(run: _Run) -> None:
 
 
 async def _take_in_page(run: _Run, listing: Listing, page: AccountPage, ticket: int) -> None:
+    """Apply a page in parts: a StackOne that knows no pages answers with all of its accounts at once."""
     listed = {account.id: account for account in page.accounts}
-    again = await _read_buried(run, listed)
+    contradicted = plan.contradicted(page.accounts)
+    parts = plan.parted(listed)
+    new = 0
+    for part in parts:
+        again = await _read_again(run, part, contradicted & part.keys())
+        new += await _take_in_part(run, listing if part is parts[-1] else None, part, again, ticket, new)
+
+
+async def _take_in_part(
+    run: _Run,
+    ended: Listing | None,
+    listed: Mapping[str, Account],
+    again: Mapping[str, Observation | None],
+    ticket: int,
+    before: int,
+) -> int:
+    """Apply a part of a page; with the last one, of the listing that has `ended` a page, the page is done with."""
     async with run.runtime.database.transaction() as connection:
         known = await swept.already_listed(connection, run.sweep.id, listed)
         new = [account for account_id, account in listed.items() if account_id not in known]
-        listing.passed(new=len(new))
-        sweep = replace(run.sweep, next_page=listing.next_page, complete=listing.complete)
+        sweep = run.sweep
+        if ended is not None:
+            ended.passed(new=before + len(new))
+            sweep = replace(sweep, next_page=ended.next_page, complete=ended.complete)
         await held(connection, run.lease)
 
         async def record(decisions: Mapping[str, Decision]) -> None:
             nonlocal sweep
-            sweep = _counted(sweep, decisions, listed=len(new))
+            sweep = plan.counted(sweep, decisions, listed=len(new))
             await runs.record(connection, run.lease, sweep)
 
+        observations = [again.get(account.id, Observation(account.id, account, ticket)) for account in new]
         await apply_observations(
             connection,
-            [again.get(account.id, Observation(account.id, account, ticket)) for account in new],
+            [observation for observation in observations if observation is not None],
             source=Source.SWEEP,
             actor="stackone",
             now=run.runtime.clock.now(),
@@ -228,16 +242,29 @@ async def _take_in_page(run: _Run, listing: Listing, page: AccountPage, ticket: 
             also=record,
         )
     _tell(run, sweep)
+    return len(new)
 
 
-async def _read_buried(run: _Run, listed: Collection[str]) -> dict[str, Observation]:
-    """Read by their ids what is listed although the store has it as deleted; who cannot be read is left out."""
+async def _read_again(
+    run: _Run, listed: Mapping[str, Account], contradicted: Collection[str]
+) -> dict[str, Observation | None]:
+    """Read by their ids those of which a list alone is not believed; None stands for what would not be read.
+
+    Those are what the store has as deleted, what it has as another owner's, and what a page shows as two owners': a
+    list may lag behind, and a row of it is no reason to show an account to somebody else.
+    """
     async with run.runtime.database.transaction() as connection:
-        ids = await swept.buried(connection, listed)
-        ticket = await take_read_ticket(connection) if ids else 0
-    answers = {account_id: await _read_suspect(run, account_id, ticket) for account_id in ids}
-    # What cannot be read stays as it is: to the row, an observation of its own moment is old news.
-    return {account_id: answer or Observation(account_id, None, ticket) for account_id, answer in answers.items()}
+        buried = await swept.buried(connection, listed)
+        owners = await swept.living_owners(connection, listed)
+        doubtful = plan.doubtful(listed, owners, contradicted, buried)
+        ticket = await take_read_ticket(connection) if buried or doubtful else 0
+    again: dict[str, Observation | None] = {}
+    for account_id in buried:
+        # What cannot be read stays as it is: to the row, an observation of its own moment is old news.
+        again[account_id] = await _read_suspect(run, account_id, ticket) or Observation(account_id, None, ticket)
+    for account_id in doubtful:
+        again[account_id] = await _read_suspect(run, account_id, ticket)
+    return again
 
 
 async def _read_suspects(run: _Run) -> bool:
@@ -258,7 +285,7 @@ async def _read_suspects(run: _Run) -> bool:
 
         async def record(decisions: Mapping[str, Decision]) -> None:
             nonlocal sweep
-            sweep = _counted(sweep, decisions, listed=0)
+            sweep = plan.counted(sweep, decisions, listed=0)
             await runs.record(connection, run.lease, sweep)
 
         await apply_observations(
@@ -296,8 +323,8 @@ async def _patiently(run: _Run, call: Callable[[], Awaitable[Answer]]) -> Answer
         except LeaseLost:
             raise
         except Unavailable as error:
-            wait = max(error.retry_after or 0, run.runtime.settings.sync.backoff_seconds * 2 ** (tried - 1))
-            wait = min(wait, run.longest_pause)
+            first = run.runtime.settings.sync.backoff_seconds
+            wait = plan.pause(tried, error.retry_after, first=first, longest=run.longest_pause)
             _tell(run, run.sweep, pause=f"{error.detail}; tried again in {wait:.0f} s")
             await asyncio.sleep(wait)
     return await call()
@@ -306,20 +333,6 @@ async def _patiently(run: _Run, call: Callable[[], Awaitable[Answer]]) -> Answer
 async def _take_ticket(run: _Run) -> int:
     async with run.runtime.database.transaction() as connection:
         return await take_read_ticket(connection)
-
-
-def _counted(sweep: Sweep, decisions: Mapping[str, Decision], *, listed: int) -> Sweep:
-    """Add what a batch did to the record of the sweep. What a resumed sweep had removed counts for its limit."""
-    outcomes = [decision.outcome for decision in decisions.values()]
-    fresh = sum(decision.is_new for decision in decisions.values())
-    changed = sum(decision.outcome is Outcome.APPLIED and not decision.is_new for decision in decisions.values())
-    return replace(
-        sweep,
-        listed=sweep.listed + listed,
-        added=sweep.added + fresh,
-        changed=sweep.changed + changed,
-        removed=sweep.removed + outcomes.count(Outcome.GONE),
-    )
 
 
 def _tell(run: _Run, sweep: Sweep, *, pause: str | None = None) -> None:

@@ -11,6 +11,8 @@ from app.connect_sessions.poll import poll_session
 from app.connect_sessions.tables import Status, connect_sessions
 from app.errors import FieldError, NotFound, Unavailable, Unprocessable
 from app.linked_accounts.tables import account_events
+from app.metrics import Metrics
+from app.stackone.client import StackOneClient
 from sandbox.stackone.account_json import account_v1
 from sandbox.stackone.attempts import Attempt
 from tests.support.broker import ACME, ANN, Broker
@@ -23,7 +25,10 @@ async def poll(
 ) -> tuple[Session, str | None]:
     settings = broker.runtime.settings
     stackone = settings.stackone.model_copy(update={"project_id": project_id})
-    runtime = replace(broker.runtime, settings=settings.model_copy(update={"stackone": stackone}))
+    runtime = broker.runtime
+    if project_id is not None:
+        client = StackOneClient(stackone, clock=broker.clock, metrics=Metrics(), transport=broker.wire)
+        runtime = replace(runtime, settings=settings.model_copy(update={"stackone": stackone}), stackone=client)
     owner = user.owner
     session, upstream = await poll_session(runtime, owner, minted.id, token or minted.token.get_secret_value())
     attempt = upstream.latest_connection_attempt if upstream else None

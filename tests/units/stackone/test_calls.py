@@ -85,6 +85,7 @@ BROKEN = {
     "no JSON": answering(answer(b"<html>")),
     "half of gzip": answering(answer(gzip.compress(b"{}")[:-9], b"content-encoding: gzip")),
     "no gzip": answering(answer(b"{}", b"content-encoding: gzip")),
+    "gzip in many pieces": answering(answer(gzip.compress(b"") * 101, b"content-encoding: gzip")),
     "packed as nobody asked for": answering(answer(b"{}", b"content-encoding: br")),
     "away": answering(b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n"),
 }
@@ -155,6 +156,8 @@ async def test_answers_are_unpacked_as_far_as_they_may_be_long() -> None:
         "x-gzip": gzip.compress(fits[:1000]) + gzip.compress(fits[1000:]),
         "deflate": zlib.compress(fits),
         "GZIP": gzip.compress(fits),
+        " gzip ": gzip.compress(fits),
+        "Identity": fits,
         "identity": fits,
     }
     for encoding, body in packed.items():
