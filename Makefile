@@ -73,7 +73,7 @@ steady: setup page  ## Run the browser's tests 20 times in a row (RUNS=20), and 
 pictures: setup  ## Draw the pictures of docs/operations.md from a demo under load (needs Debian's prometheus)
 	@$(BIN)/python -m tests.outside.watched_demo
 
-mutants: setup  ## Break identity and connect sessions in every small way, and see what no test notices; docs/mutation.md
+mutants: setup  ## Break identity, connect sessions and the pure decisions in every small way, and see what no test notices; docs/mutation.md
 	@$(BIN)/mutmut run $(ARGS)
 	@$(BIN)/mutmut results
 

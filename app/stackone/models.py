@@ -26,7 +26,7 @@ from pydantic import (
     model_validator,
 )
 
-from app.inputs import addressable, storable, storable_secret
+from app.inputs import addressable, storable
 
 # What StackOne's statuses mean to a caller; an unknown status is kept as it is and counts as neither.
 USABLE_STATUSES = frozenset({"active"})
@@ -132,9 +132,16 @@ def _possible(account_id: str) -> str:
     return account_id
 
 
+def _printable(value: SecretStr) -> SecretStr:
+    if not value.get_secret_value().isprintable():
+        message = "not printable"
+        raise ValueError(message)
+    return value
+
+
 def _link(value: SecretStr) -> SecretStr:
     """Refuse what is no address of a page: people are sent there."""
-    if _LINK.fullmatch(storable_secret(value).get_secret_value()) is None:
+    if _LINK.fullmatch(_printable(value).get_secret_value()) is None:
         message = "not a link"
         raise ValueError(message)
     return value
@@ -249,7 +256,7 @@ class ConnectSession(Received):
     """A minted connect session. There is no expiry in it: whoever asked computes it."""
 
     id: Id
-    token: Annotated[SecretStr, Field(min_length=1), AfterValidator(storable_secret)]
+    token: Annotated[SecretStr, Field(min_length=1), AfterValidator(_printable)]
     auth_link_url: Annotated[SecretStr, AfterValidator(_link)]
     origin_owner_id: Any = None
     account_id: Any = None

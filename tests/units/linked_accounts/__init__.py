@@ -1,0 +1,1 @@
+"""What an observation means, decided without a database."""

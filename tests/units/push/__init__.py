@@ -1,0 +1,1 @@
+"""What is told of changes, and how deliveries are tried again."""
