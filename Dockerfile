@@ -21,6 +21,7 @@ RUN python -m compileall -q app migrations \
     && printf '#!/bin/sh\nexec python -m app "$@"\n' > /usr/local/bin/broker && chmod 755 /usr/local/bin/broker
 LABEL org.opencontainers.image.title="Connect Broker" \
     org.opencontainers.image.description="Hands out StackOne connect-session tokens and knows whose linked account is whose" \
+    org.opencontainers.image.source="https://github.com/connect-broker/connect-broker" \
     org.opencontainers.image.licenses="MIT"
 ENV PATH=/opt/broker/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     BROKER_HTTP__HOST=0.0.0.0 BROKER_METRICS__HOST=0.0.0.0

@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
 NODE_MINIMUM := 20.19
 
-.PHONY: help setup demo dev page test test-outside ha soak steady pictures mutants check docs site migration format lock bench clean
+.PHONY: help setup demo dev page test test-outside ha soak steady pictures mutants check docs site sbom image-check migration format lock bench clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -102,10 +102,21 @@ docs: setup  ## Write what comes from the code: pages of docs/, openapi.json, (w
 site: .venv-site/.installed  ## Build the docs as a site that can be searched, into build/site; a link that leads nowhere fails it
 	@NO_MKDOCS_2_WARNING=1 .venv-site/bin/mkdocs build --clean
 
-.venv-site/.installed: requirements-site.lock
-	@test -x .venv-site/bin/python || $(PYTHON) -m venv .venv-site
-	@.venv-site/bin/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-site.lock
+.venv-site/.installed .venv-deploy/.installed: .venv-%/.installed: requirements-%.lock
+	@test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*
+	@.venv-$*/bin/python -m pip install -qq --disable-pip-version-check --require-hashes -r $<
 	@touch $@
+
+# The same in an environment of its own. Renovate's and the workflows' schemas come with it, too; deploy/ is read by tests/outside.
+sbom: .venv-deploy/.installed  ## Write the bill of materials of what the image is made of (CycloneDX), into build/sbom.json
+	@mkdir -p build
+	@PYTHONWARNINGS=ignore .venv-deploy/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --output-format JSON \
+		--output-file build/sbom.json requirements.lock
+	@echo "build/sbom.json"
+
+# In place of the base image, which only a registry of containers has: a Debian of the same version, with the same Python.
+image-check: setup .venv-deploy/.installed  ## Build the image in a clean root and run it there (root; Debian's buildah and debootstrap); lint what builds it
+	@$(BIN)/python -m pytest tests/outside/test_image.py tests/outside/test_release.py $(ARGS)
 
 migration: setup  ## Write the next migration from the tables in app/; NAME='A note on each account'
 	@test -n "$(NAME)" || { echo "say what it does: make migration NAME='A note on each account'" >&2; exit 1; }
@@ -123,7 +134,7 @@ lock: setup  ## Resolve the lock files anew (hashes, no download addresses)
 		--extra postgres --extra redis --extra otel pyproject.toml -o requirements.lock
 	@$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-header --no-annotate \
 		--extra postgres --extra redis --extra otel --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
-	@for each in site generators backends agents; do $(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-header --no-annotate \
+	@for each in site generators backends agents deploy; do $(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-header --no-annotate \
 		--group $$each -o requirements-$$each.lock; done
 	@if command -v npm >/dev/null; then npm install --prefix tests/outside/generators --package-lock-only \
 		--omit-lockfile-registry-resolved --no-audit --no-fund --loglevel=error; fi
@@ -136,4 +147,4 @@ bench: setup  ## Measure the broker beside its contenders and write docs/perform
 	@$(BIN)/python -m bench $(ARGS)
 
 clean:  ## Remove everything that the other targets made
-	@rm -rf $(VENV) .venv-3.13 .venv-site build/site .demo node_modules demo/node_modules demo/dist packages/connect/node_modules packages/connect/dist bench/contenders/express/node_modules test-results mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf $(VENV) .venv-3.13 .venv-site .venv-deploy build .demo node_modules demo/node_modules demo/dist packages/connect/node_modules packages/connect/dist bench/contenders/express/node_modules test-results mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis

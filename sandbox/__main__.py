@@ -1,0 +1,5 @@
+"""`python -m sandbox` is `broker-demo`."""
+
+from sandbox.demo import main
+
+main()
