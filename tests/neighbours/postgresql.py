@@ -97,26 +97,34 @@ class OwnPostgresql:
         query = f"?{urlencode(words)}" if words else ""
         return f"postgresql://{user}:{quote(password, safe='')}@{host}:{port or self.port}/{database}{query}"
 
+    def _psql(self, database: str) -> list[str | Path]:
+        where = ["-h", str(self.directory), "-p", str(self.port), "-U", "admin", "-d", database]
+        return ["psql", *where, "-qAtX", "-v", "ON_ERROR_STOP=1"]
+
     def sql(self, *statements: str, database: str = "postgres") -> str:
         """Do something as the superuser, who comes in by the socket; return what came out."""
-        command: list[str | Path] = [
-            "psql",
-            "-h",
-            self.directory,
-            "-p",
-            str(self.port),
-            "-U",
-            "admin",
-            "-d",
-            database,
-            "-qAtX",
-        ]
         out = ""
         for statement in statements:
             out += subprocess.run(
-                [*command, "-v", "ON_ERROR_STOP=1", "-c", statement], check=True, capture_output=True, text=True
+                [*self._psql(database), "-c", statement], check=True, capture_output=True, text=True
             ).stdout
         return out.strip()
+
+    @contextmanager
+    def session(self, database: str, statement: str) -> Iterator[None]:
+        """Keep a session of the superuser's that has done something."""
+        with subprocess.Popen(self._psql(database), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+            assert holder.stdin is not None
+            assert holder.stdout is not None
+            holder.stdin.write(f"{statement}; SELECT 'done';\n".encode())
+            holder.stdin.flush()
+            while holder.stdout.readline() != b"done\n":
+                assert holder.poll() is None, "it ended at once"
+            try:
+                yield
+            finally:
+                holder.stdin.close()
+                holder.wait(10)
 
     def cut(self) -> None:
         """End every connection but the superuser's."""
@@ -136,10 +144,16 @@ class OwnPostgresql:
                 return
             time.sleep(0.05)
 
-    def stop(self) -> None:
-        """Stop it, whoever is connected."""
+    def stop(self, how: signal.Signals = signal.SIGINT, *, wait: bool = True) -> None:
+        """Stop it: SIGINT whoever is connected, SIGTERM when the last one has gone."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGINT)
+        self._process.send_signal(how)
+        if wait:
+            self.wait()
+
+    def wait(self) -> None:
+        """Wait until it has ended."""
+        assert self._process is not None
         self._process.wait(_START_SECONDS)
 
     @contextmanager
