@@ -143,8 +143,7 @@ class _MetricsServer(uvicorn.Server):
 
 def serve(web: FastAPI, settings: Settings, registry: CollectorRegistry) -> None:
     """Serve until SIGTERM or SIGINT, then let running requests finish. One process: scale by replicas."""
-    _check_file_limit(settings)
-    server = Server(web, settings.http)
+    server = Server(web, _as_files_allow(settings))
     with (
         contextlib.suppress(KeyboardInterrupt),
         asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner,
@@ -198,19 +197,26 @@ def _bound(settings: MetricsSettings) -> socket.socket:
     return listener
 
 
-def _check_file_limit(settings: Settings) -> None:
-    """Compare the connections that may be open with the files the process may have, and ask for more where it may."""
+def _as_files_allow(settings: Settings) -> HttpSettings:
+    """Ask for as many files as connections may be open; where they are refused, clients get half of what there is.
+
+    Without a file nothing works, health probes included: no client may use up the last.
+    """
     needed = settings.http.max_connections + HEALTH_RESERVE + settings.stackone.max_connections + _OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft >= needed or soft == resource.RLIM_INFINITY:
-        return
+        return settings.http
     wanted = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    if wanted < needed:
-        logger.error(
-            "file_limit_too_low",
-            limit=wanted,
-            needed=needed,
-            remedy="raise the limit of open files (ulimit -n, LimitNOFILE=) or lower BROKER_HTTP__MAX_CONNECTIONS"
-            " and BROKER_STACKONE__MAX_CONNECTIONS",
-        )
+    if wanted == needed:
+        return settings.http
+    most = min(settings.http.max_connections, max(1, wanted // 2 - HEALTH_RESERVE))
+    logger.error(
+        "file_limit_too_low",
+        limit=wanted,
+        needed=needed,
+        max_connections=most,
+        remedy="raise the limit of open files (ulimit -n, LimitNOFILE=) or lower BROKER_HTTP__MAX_CONNECTIONS"
+        " and BROKER_STACKONE__MAX_CONNECTIONS",
+    )
+    return settings.http.model_copy(update={"max_connections": most})
