@@ -372,7 +372,8 @@ def test_what_goes_is_cleared() -> None:
     assert (never.values["deletion_witness"], never.values["deleted_at"], never.changes) == (None, NOW, ())
     # What its owner gave up before any read had seen it needs no further tries.
     assert decided(row(**UNSEEN, disconnect_requested_at=NOW), None).outcome is Outcome.GONE
-    assert decided(row(**{**UNSEEN, "refresh_attempts": 2}), None).outcome is Outcome.RETRY
+    early = decided(row(**{**UNSEEN, "refresh_attempts": 2}), None)
+    assert (early.outcome, early.values, early.changes) == (Outcome.RETRY, {}, ())
 
 
 def test_what_is_missed_says_since_when() -> None:
@@ -437,6 +438,7 @@ def test_an_owner_change_forgets_what_the_old_owner_asked_for() -> None:
     moved = decided(before, account(owner_id="globex", provider="workday"))
     forgotten = ("disconnect_requested_at", "disconnect_requested_by", "deletion_witness", "confirmed_by")
     assert [moved.values[name] for name in forgotten] == [None] * 4
+    assert kinds(moved) == ["account.owner_changed"] * 2
     left, joined = moved.changes
     assert (left.account_id, left.owner_id, left.provider) == ("a", "acme", "bamboohr")
     assert (joined.account_id, joined.owner_id, joined.provider) == ("a", "globex", "workday")

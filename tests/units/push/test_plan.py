@@ -41,6 +41,7 @@ def test_what_may_be_cut_in_the_middle_waits_for_the_next_batch() -> None:
     assert positions(plan.whole(updates, 4)) == [1, 2, 3]
     assert positions(plan.whole([entry(1), broken(2)], 2)) == [1, 2]
     assert positions(plan.whole([entry(1), entry(2)], 2)) == [1]
+    assert positions(plan.whole([entry(1), broken(2), entry(3)], 3)) == [1, 2]
     # A batch of one would never get anywhere.
     assert positions(plan.whole([entry(1)], 1)) == [1]
     assert plan.whole([], 2) == []
@@ -48,6 +49,7 @@ def test_what_may_be_cut_in_the_middle_waits_for_the_next_batch() -> None:
 
 @pytest.mark.parametrize("kind", ["account.needs_reauth", "account.recovered"])
 def test_one_change_is_one_message(kind: str) -> None:
+    assert positions(plan.one_for_each([entry(1), entry(2, kind)])) == [2]
     assert positions(plan.one_for_each([entry(1), entry(2, kind), entry(3), entry(4, "account.unlinked")])) == [2, 3, 4]
 
 
@@ -105,6 +107,7 @@ def test_what_breaks_and_works_again_at_once_is_told_to_nobody() -> None:
     assert told(broken(1), works(2, at=soon)) == []
     assert told(broken(1), works(2, at=late)) == [1, 2]
     assert told(broken(1), broken(2, "b"), works(3, at=soon)) == [2]
+    assert told(broken(1), works(2, at=soon), broken(3, "b"), works(4, "b", at=soon)) == []
     # It is the last breaking that counts, and one recovery ends it.
     assert told(broken(1), broken(2, at=late), works(3, at=late)) == [1]
     assert told(broken(1), works(2, at=soon), works(3, at=soon)) == [3]

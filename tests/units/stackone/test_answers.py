@@ -90,6 +90,7 @@ def test_how_far_the_clocks_are_apart(header: str | None, skew: timedelta | None
         ("soon", None),
         ("Thu, 26 Nov 2026 12:01:00 GMT", 60),
         ("Thu, 26 Nov 2026 12:01:00 -0000", 60),
+        ("Thu, 26 Nov 2026 13:01:00 +0100", 60),
         ("Thu, 26 Nov 2026 12:00:00 GMT", 0),
         ("Thu, 26 Nov 2026 11:59:59.5 GMT", None),
         ("Thu, 26 Nov 2026 11:59:59 GMT", None),

@@ -45,6 +45,10 @@ def test_how_long_a_failed_call_is_waited_out(tried: int, retry_after: float | N
     assert plan.pause(tried, retry_after, first=2, longest=60) == seconds
 
 
+def test_a_short_pause_stays_short() -> None:
+    assert plan.pause(1, None, first=0.1, longest=60) == 0.1
+
+
 def test_a_page_that_shows_one_account_as_two_owners_contradicts_itself() -> None:
     page = [account("1"), account("2"), account("1", "globex"), account("3", None), account("2"), account("3")]
     assert plan.contradicted(page) == {"1", "3"}
