@@ -509,6 +509,10 @@ def test_a_witness_stays_where_the_read_does_not_answer_it() -> None:
     assert decide(doubted, Observation("a", account(), 11, marks=3), NOW).values["deletion_witness"] is None
 
 
+def test_what_is_still_gone_changes_nothing() -> None:
+    assert decided(row(deleted_at=NOW), None) == Decision(Outcome.UNCHANGED, {})
+
+
 def test_only_what_was_seen_again_is_so() -> None:
     before = row()
     again = {"verified_at": LATER, "read_ticket": 99, "status": "active"}
