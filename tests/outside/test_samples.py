@@ -60,20 +60,19 @@ http {{
 # Lines of one's own, by block, that a working button may cost.
 MOST_LINES = {"react": 12, "vue": 15, "svelte": 15, "plain": 10}
 _PATIENCE = 60
-# What the recipes for `bearer` use of others, as their packages' types have it.
+# What stands around the recipes for `bearer`: the clients of others, by the types of their own packages.
 _SIGN_INS = """
-declare const auth0: { getTokenSilently(options: { cacheMode: "on" | "off" }): Promise<string | undefined> };
-declare const clerk: {
-  session?: { getToken(options: { template?: string; skipCache?: boolean }): Promise<string | null> } | null;
-};
-type Sessions = Promise<{ data: { session: { access_token: string } | null }; error: Error | null }>;
-declare const supabase: { auth: { getSession(): Sessions; refreshSession(): Sessions } };
-declare const isAuthRetryableFetchError: (error: unknown) => boolean;
+import type { Auth0Client } from "@auth0/auth0-spa-js";
+import type { Clerk } from "@clerk/types";
+import { isAuthRetryableFetchError, type SupabaseClient } from "@supabase/supabase-js";
+import { createConnect } from "@connect-broker/connect";
+declare const auth0: Auth0Client;
+declare const clerk: Clerk;
+declare const supabase: SupabaseClient;
 export const connects = () =>
   [withAuth0, withClerk, withSupabase, withARouteOfYours].map((bearer) =>
     createConnect({ brokerUrl: "/broker", auth: { bearer } }),
   );
-import { createConnect } from "@connect-broker/connect";
 """
 
 
@@ -158,7 +157,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, demo: Demo) -> Path:
     shutil.copytree(made / "node_modules" / "@connect-broker" / "connect" / "dist", made / "connect")
     for name in ("react", "react18"):
         (made / name / "App.tsx").write_text(code["react"])
-    (made / "react" / "bearer.ts").write_text(_SIGN_INS + code["bearer"])
+    (made / "bearer" / "bearer.ts").write_text(_SIGN_INS + code["bearer"])
     (made / "vue" / "App.vue").write_text(code["vue"].replace("<script setup>", '<script setup lang="ts">'))
     (made / "svelte" / "App.svelte").write_text(code["svelte"].replace("<script>", '<script lang="ts">'))
     (made / "next" / "app" / "App.tsx").write_text(f'"use client";\n{code["react"]}')
@@ -202,6 +201,10 @@ def test_a_button_costs_few_lines() -> None:
     lines = {name: len(code.splitlines()) for name, code in blocks().items() if name in MOST_LINES}
     assert lines.keys() == MOST_LINES.keys()
     assert {name: count for name, count in lines.items() if count > MOST_LINES[name]} == {}
+
+
+def test_the_recipes_fit_the_clients_of_others(folder: Path) -> None:
+    run(["npx", "tsc", "--project", "bearer/tsconfig.json"], folder)
 
 
 def connects(chromium: Browser, url: str, name: str, arrive: Callable[[Page], None] = lambda _page: None) -> None:
