@@ -57,6 +57,7 @@ defaults
   timeout client 30m
   timeout server 30m
   timeout check 2s
+  retries 0
 listen primary
   bind 127.0.0.1:{port}
   option httpchk OPTIONS /primary

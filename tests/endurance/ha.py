@@ -112,7 +112,8 @@ def _with_refusals(kills: Sequence[Kill], record: Record) -> list[Kill]:
     ends = [*(kill.at for kill in kills[1:]), float("inf")]
     told = []
     for kill, end in zip(kills, ends, strict=True):
-        refused = [one for one in record.refusals if one.ended >= kill.at and one.begun < end]
+        # What the next death cut off belongs to that.
+        refused = [one for one in record.refusals if kill.at <= one.ended < end]
         last = max((one.begun for one in refused), default=kill.at)
         longest = max((one.ended - one.begun for one in refused), default=0.0)
         told.append(replace(kill, last_refused=last, refused=len(refused), longest=longest))
@@ -225,7 +226,7 @@ def ha(
     folder.chmod(0o755)
     try:
         outcome = asyncio.run(_run(kills, minutes, folder))
-    except (Exception, KeyboardInterrupt):
+    except BaseException:
         sys.stderr.write(f"logs: {folder}\n")
         raise
     sys.stdout.write(report(outcome))

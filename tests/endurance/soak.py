@@ -436,7 +436,7 @@ def soak(
     folder.chmod(0o755)
     try:
         outcome = asyncio.run(_run(minutes, seed, folder))
-    except (Exception, KeyboardInterrupt):
+    except BaseException:
         sys.stderr.write(f"logs: {folder}\n")
         raise
     sys.stdout.write(report(outcome))

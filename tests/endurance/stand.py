@@ -204,7 +204,8 @@ async def open_stand(
         stack.enter_context(Program("front", haproxy, folder, user=somebody()))
         async with (
             serving(create_identity_provider(provider), identity_socket),
-            httpx2.AsyncClient(timeout=30, verify=False) as http,
+            # No connection is used again: the emulator closes an idle one whenever it likes.
+            httpx2.AsyncClient(timeout=30, verify=False, limits=httpx2.Limits(max_keepalive_connections=0)) as http,
         ):
             stand = Stand(
                 folder=folder,
