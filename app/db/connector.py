@@ -80,9 +80,13 @@ class Connector:
         )
         try:
             await self._prepare(connection, pooler)
-        except BaseException:
+        except BaseException as error:
+            was_closed = connection.is_closed()
             # Cancelled here, nobody else knows of it: it would stay open, behind a pooler perhaps within a transaction.
             connection.terminate()
+            if was_closed and isinstance(error, asyncpg.InterfaceError):
+                # The driver's own words, without a code, for a transaction whose connection was lost.
+                raise ConnectionResetError from error
             raise
         return connection
 

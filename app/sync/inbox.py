@@ -138,11 +138,13 @@ def _writing_down() -> Statement:
         "changes": sa.func.jsonb_build_object("event", hint.c.event),
     }
     # In one order, digests first: two groups never wait for each other.
-    inserting = postgresql.insert(account_events).from_select(
-        list(values), sa.select(*values.values()).order_by(hint.c.digest)
-    )
+    rows = sa.select(*values.values()).ext(postgresql.distinct_on(hint.c.digest)).order_by(hint.c.digest)
+    inserting = postgresql.insert(account_events).from_select(list(values), rows)
+    # A repeat locks the row that is there and changes nothing of it, so that its commit waits for the standby as the
+    # first one did. That may have given up waiting: it was not acknowledged, and is there for all to see. What writes
+    # nothing would be acknowledged although no standby has the event.
     fresh = (
-        inserting.on_conflict_do_nothing(index_elements=[_E.digest])
+        inserting.on_conflict_do_update(index_elements=[_E.digest], set_={"kind": _E.kind}, where=sa.false())
         .returning(_E.digest, _E.account_id, _E.at, _E.changes)
         .cte("fresh")
     )

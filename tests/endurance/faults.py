@@ -22,6 +22,8 @@ class Fault:
 
     name: str
     block: Block
+    recovery_seconds: float = 20
+    """How long something may still be refused afterwards: the breaker waits for ten seconds."""
 
 
 @dataclass
@@ -43,7 +45,8 @@ class Neighbours:
             Fault("database: away", self._database_away),
             Fault("database: stands still", self._database_stands_still),
             Fault("database: ends every connection", self._database_cuts),
-            Fault("identity provider: away, with new keys", self._identity_provider_away),
+            # Keys that could not be fetched are tried again after half a minute.
+            Fault("identity provider: away, with new keys", self._identity_provider_away, 45),
             Fault("Redis: away", self._redis_away),
             Fault("Redis: stands still", self._redis_stands_still),
             Fault("clock of a replica: two hours ahead", lambda: self._clock("+2h")),

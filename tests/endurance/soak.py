@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -39,6 +39,7 @@ from tests.endurance.truth import settle
 from tests.neighbours.postgresql import OwnPostgresql
 from tests.support.redis_server import RedisServer
 
+KILL: Final = "a replica is killed"
 NEEDS: Final = ("postgres", "psql", "haproxy", "faketime")
 PICTURE: Final = Path(__file__).resolve().parents[2] / "docs/images/soak.svg"
 _SHARE: Final = 0.7
@@ -47,8 +48,10 @@ _MIX: Final = {Kind.MINT: 4, Kind.LIST: 3, Kind.WEBHOOK: 3}
 _MOST_IN_FLIGHT: Final = 200
 _TICK_SECONDS: Final = 0.02
 _FAULT_SECONDS: Final = (6.0, 12.0)
-# The breaker waits for ten seconds, a claim of a dead replica longer; what is refused after that is a mistake.
-_RECOVERED_WITHIN_SECONDS: Final = 20.0
+_MORE: Final = 15
+_QUIET_WITHIN_SECONDS: Final = 120.0
+# What was under way at the moment of a kill ends without an answer, or with half of one.
+_CUT_OFF_SECONDS: Final = 2.0
 _CALM_SECONDS: Final = 6.0
 _KILL_EVERY_SECONDS: Final = 60.0
 _BACK_WITHIN_SECONDS: Final = 60.0
@@ -62,6 +65,8 @@ class Window:
 
     name: str
     begin: float
+    over: float
+    """When it was right again."""
     end: float
 
 
@@ -93,7 +98,8 @@ class Course:
             yield
         finally:
             del self.open_since[name]
-            self.windows.append(Window(name, begin, time.monotonic() + recovery))
+            now = time.monotonic()
+            self.windows.append(Window(name, begin, now, now + recovery))
 
     def is_calm(self, begin: float, end: float) -> bool:
         """Tell whether all was well from one moment to another."""
@@ -126,8 +132,20 @@ class Outcome:
     rate: float
     lost: Sequence[str]
     kills: int
+    quiet: tuple[Sample, Sample]
+    """The first replica before and after the load."""
     seconds: float
     seed: int
+
+    @property
+    def cut_off(self) -> list[Refusal]:
+        """What got no answer since its replica was killed at that moment."""
+        kills = [window.begin for window in self.course.windows if window.name == KILL]
+        return [
+            one
+            for one in self.record.wrong
+            if one.status is None and any(one.begun <= at + _CUT_OFF_SECONDS and at <= one.ended for at in kills)
+        ]
 
     @property
     def unexpected(self) -> list[Refusal]:
@@ -136,33 +154,31 @@ class Outcome:
 
     @property
     def growth(self) -> list[Growth]:
-        """How the first replica's needs have changed."""
+        """How the first replica's needs have changed: memory while all was well, the rest before and after the load."""
         calm = [sample for sample in self.course.samples if self.course.is_calm(sample.at, sample.at)]
         # What is filled once, such as caches and pools, is filled by then.
-        first = [sample for sample in calm if 0.15 <= (sample.at - self.course.begin) / self.seconds <= 0.45]
-        last = [sample for sample in calm if (sample.at - self.course.begin) / self.seconds >= 0.7]
-        if not first or not last:
-            return []
-        of: Mapping[str, tuple[Callable[[Sample], float], float]] = {
-            "memory, MiB": (lambda sample: sample.memory_mib, 8),
-            "sockets": (lambda sample: sample.sockets, 20),
-            "tasks": (lambda sample: sample.tasks, 20),
-        }
-        found = []
-        for name, (value, more) in of.items():
-            at_first = statistics.median(map(value, first))
-            found.append(Growth(name, at_first, statistics.median(map(value, last)), at_first * 1.1 + more))
+        first = [one.memory_mib for one in calm if 0.15 <= (one.at - self.course.begin) / self.seconds <= 0.45]
+        last = [one.memory_mib for one in calm if (one.at - self.course.begin) / self.seconds >= 0.7]
+        before, after = self.quiet
+        found = [
+            Growth("sockets, without load", before.sockets, after.sockets, before.sockets + _MORE),
+            Growth("tasks, without load", before.tasks, after.tasks, before.tasks + _MORE),
+        ]
+        if first and last:
+            memory = statistics.median(first)
+            found.append(Growth("memory under load, MiB", memory, statistics.median(last), memory * 1.1 + 8))
         return found
 
     @property
     def mistakes(self) -> list[str]:
         """What must not be."""
-        wrong = [f"{one.kind.value} answered {one.status}: {one.said}" for one in self.record.wrong[:20]]
+        cut_off = self.cut_off
+        wrong = [one for one in self.record.wrong if one not in cut_off][:20]
         refused = Counter((one.kind.value, one.status, one.said) for one in self.unexpected)
         grown = [f"{one.name}: {one.first:.0f}, then {one.last:.0f}" for one in self.growth if not one.is_flat]
         return [
             *self.lost,
-            *wrong,
+            *(f"{one.kind.value} answered {one.status}: {one.said}" for one in wrong),
             *(f"while all was well, {count} times {what}" for what, count in refused.most_common(20)),
             *grown,
         ]
@@ -228,7 +244,7 @@ async def _kills(stand: Stand, load: Load, course: Course) -> int:
         if load.is_over.is_set():
             break
         count += 1
-        async with course.window("a replica is killed", recovery=3):
+        async with course.window(KILL, recovery=3):
             await asyncio.to_thread(broker.kill)
             broker.start()
             began = time.monotonic()
@@ -239,19 +255,49 @@ async def _kills(stand: Stand, load: Load, course: Course) -> int:
     return count
 
 
-async def _samples(stand: Stand, load: Load, course: Course) -> None:
-    """Look at what the first replica uses, every second."""
+async def _sample(stand: Stand) -> Sample | None:
+    """Look at what the first replica uses now."""
     pid, port = stand.replicas[0].pid, stand.metrics_ports[0]
-    page = os.sysconf("SC_PAGE_SIZE")
+    try:
+        told = (await stand.http.get(f"http://127.0.0.1:{port}/metrics")).text
+    except httpx2.TransportError:
+        return None
+    found = re.search(r"^broker_event_loop_tasks (\S+)", told, re.MULTILINE)
+    memory = _pages(pid) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    return Sample(time.monotonic(), memory, _sockets(pid), float(found[1])) if found else None
+
+
+async def _samples(stand: Stand, load: Load, course: Course) -> None:
+    """Look every second."""
     while not load.is_over.is_set():
-        memory = _pages(pid) * page / 2**20
-        try:
-            told = (await stand.http.get(f"http://127.0.0.1:{port}/metrics")).text
-        except httpx2.TransportError:
-            told = ""
-        if found := re.search(r"^broker_event_loop_tasks (\S+)", told, re.MULTILINE):
-            course.samples.append(Sample(time.monotonic(), memory, _sockets(pid), float(found[1])))
+        if sample := await _sample(stand):
+            course.samples.append(sample)
         await load.pause(1)
+
+
+async def _quiet(stand: Stand, like: Sample | None = None) -> Sample:
+    """Wait until connections that nobody uses are closed, and look; no longer than it takes to be `like` before."""
+    # HAProxy looks for idle connections every five seconds, and closes half of them.
+    await asyncio.sleep(12)
+    until = time.monotonic() + _QUIET_WITHIN_SECONDS
+    last: Sample | None = None
+    while last is None or time.monotonic() < until:
+        await asyncio.sleep(2)
+        now = await _sample(stand)
+        if now is None:
+            continue
+        is_over = (
+            now.sockets <= like.sockets + _MORE and now.tasks <= like.tasks + _MORE if like else _is_settled(now, last)
+        )
+        last = now
+        if is_over:
+            break
+    return last
+
+
+def _is_settled(now: Sample, before: Sample | None) -> bool:
+    """Tell whether nothing has been closed since the last look."""
+    return before is not None and now.sockets >= before.sockets and now.tasks >= before.tasks
 
 
 def _pages(pid: int) -> int:
@@ -276,10 +322,10 @@ async def _faults(neighbours: Neighbours, course: Course, until: float, show: Ca
         fault = deck.pop()
         deck = deck or neighbours.deck()
         show(fault.name)
-        async with course.window(fault.name, recovery=_RECOVERED_WITHIN_SECONDS), fault.block():
+        async with course.window(fault.name, recovery=fault.recovery_seconds), fault.block():
             await asyncio.sleep(neighbours.chance.uniform(*_FAULT_SECONDS))
         show("nothing is wrong")
-        await asyncio.sleep(_RECOVERED_WITHIN_SECONDS + _CALM_SECONDS)
+        await asyncio.sleep(fault.recovery_seconds + _CALM_SECONDS)
 
 
 def _faketime() -> Path:
@@ -315,13 +361,16 @@ async def play(minutes: float, seed: int, folder: Path) -> Outcome:
                 load = Load(stand, http, chance=chance, again_seconds=_WEBHOOK_AGAIN_SECONDS)
                 bar.show(0, "measures what they can do")
                 capacity = await _capacity(load)
+                bar.show(0, "waits until they are quiet")
+                before = await _quiet(stand)
                 neighbours = Neighbours(stand, load, database, redis, clocks, chance)
                 course, kills = await _soak(neighbours, capacity * _SHARE, seconds, bar)
                 bar.show(round(seconds), "looks for what was acknowledged")
                 lost = await settle(database.url(), stand, load.record)
+                quiet = before, await _quiet(stand, before)
         finally:
             await asyncio.to_thread(database.stop)
-    return Outcome(course, load.record, capacity, capacity * _SHARE, lost, kills, seconds, seed)
+    return Outcome(course, load.record, capacity, capacity * _SHARE, lost, kills, quiet, seconds, seed)
 
 
 async def _soak(neighbours: Neighbours, rate: float, seconds: float, bar: Bar) -> tuple[Course, int]:
@@ -378,9 +427,7 @@ def picture(outcome: Outcome) -> str:
         Panel("its tasks", [curve("tasks", "#666666", lambda sample: sample.tasks)]),
     ]
     bands = [
-        (window.begin - course.begin, window.end - course.begin - _RECOVERED_WITHIN_SECONDS)
-        for window in course.windows
-        if window.name != "a replica is killed"
+        (window.begin - course.begin, window.over - course.begin) for window in course.windows if window.name != KILL
     ]
     title = f"{seconds / 60:.0f} minutes at {outcome.rate:.0f} requests a second; a band: something is wrong"
     return draw(title, panels, bands, seconds)
@@ -407,9 +454,10 @@ def report(outcome: Outcome) -> str:
         f"{rates}; held back beyond {_MOST_IN_FLIGHT} at once: {course.held_back:,}. Killed {outcome.kills} times.",
         "",
         table(["what was wrong", "times", "answered", "429 or 503"], rows),
-        table(["first replica, all well", "at first", "at the end"], used),
+        table(["first replica", "at first", "at the end"], used),
         *record.told(),
-        f"Refused while all was well: {len(outcome.unexpected)}. Lost: {len(outcome.lost)}.",
+        f"Cut off by kills: {len(outcome.cut_off)}. Refused while all was well: {len(outcome.unexpected)}.",
+        f"Lost: {len(outcome.lost)}.",
         "",
     ]
     return "\n".join(lines)

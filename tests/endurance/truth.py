@@ -24,7 +24,8 @@ async def lost(database_url: str, record: Record) -> list[str]:
         sessions = set((await connection.execute(sa.select(connect_sessions.c.id).where(completed))).scalars())
         digest = account_events.c.digest
         digests = set((await connection.execute(sa.select(digest).where(digest.is_not(None)))).scalars())
-        finished = sweeps.c.state.in_([SweepState.DONE, SweepState.STOPPED])
+        # One that StackOne did not let come to its end has its reason written down.
+        finished = sweeps.c.state.in_([SweepState.DONE, SweepState.STOPPED, SweepState.FAILED])
         swept = set((await connection.execute(sa.select(sweeps.c.id).where(finished))).scalars())
     await engine.dispose()
     return [

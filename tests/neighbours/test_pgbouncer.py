@@ -16,6 +16,7 @@ from app.db.database import Database
 from app.db.engine import open_engine
 from app.db.failures import Cause, DatabaseUnavailable
 from app.db.schema_version import alembic_config, known_revisions, stored_schema
+from app.db.statements import Statement
 from tests.neighbours.postgresql import DATABASE, PASSWORD, ROLE, OwnPostgresql, pgbouncer
 from tests.support.databases import settings_of
 from tests.support.waiting import eventually
@@ -105,6 +106,42 @@ async def test_what_arrays_hold_is_never_looked_up_with_a_compiler(front: Front,
             looked_up += 1
             assert is_off.get(process), "looked up by a server that would compile it"
     assert looked_up
+
+
+async def test_a_connection_that_is_lost_while_it_is_prepared_is_a_database_out_of_reach(
+    postgresql: OwnPostgresql,
+) -> None:
+    """As a failover does it to those who come back first."""
+    cut = asyncio.Event()
+
+    async def relay(client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        server, to_server = await asyncio.open_connection("127.0.0.1", postgresql.port)
+
+        async def pass_on(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+            while (data := await source.read(65536)) and b"bytea[]" not in data:
+                target.write(data)
+            if data:
+                cut.set()
+
+        for task in [asyncio.create_task(pass_on(client, to_server)), asyncio.create_task(pass_on(server, to_client))]:
+            task.add_done_callback(lambda _task: (to_client.close(), to_server.close()))
+
+    async with await asyncio.start_server(relay, "127.0.0.1", 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        database = Database(
+            open_engine(settings_of(postgresql.url(port=port, words={"sslmode": "disable"}), pooler="transaction"))
+        )
+        try:
+            with pytest.raises(DatabaseUnavailable) as lost:
+                async with database.reading():
+                    pass
+            assert lost.value.failure.cause is Cause.UNREACHABLE
+            with pytest.raises(DatabaseUnavailable) as lost:
+                await database.fetch(Statement(sa.select(sa.literal(1))), {})
+            assert lost.value.failure.cause is Cause.UNREACHABLE
+            assert cut.is_set()
+        finally:
+            await database.close()
 
 
 async def test_the_limits_of_a_transaction_hold_there(front: Front) -> None:

@@ -20,13 +20,14 @@ from app.db.database import Database
 from app.db.engine import open_engine
 from app.db.failures import DatabaseUnavailable
 from app.logs import configure_logs
+from sandbox.stackone.signing import sign
 from tests.neighbours.authority import Authority
 from tests.neighbours.postgresql import DATABASE, PASSWORD, ROLE, OwnPostgresql
 from tests.support.databases import settings_of
 from tests.support.environment import environment_of
 from tests.support.programs import give
 from tests.support.waiting import eventually
-from tests.support.world import World, open_world
+from tests.support.world import WEBHOOK_SECRET, World, open_world
 
 pytestmark = [
     pytest.mark.anyio,
@@ -339,6 +340,37 @@ async def test_a_process_that_uses_all_of_its_connections_says_so(postgresql: Ow
 
 async def is_waiting(server: OwnPostgresql) -> bool:
     return server.sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'") == "1"
+
+
+async def test_an_event_that_no_standby_has_is_not_acknowledged_the_second_time_either(
+    postgresql: OwnPostgresql, world: World
+) -> None:
+    body = b'{"event": "account.created", "account_id": "an-account", "sent_at": "now"}'
+
+    async def deliver() -> Any:
+        headers = {"x-stackone-signature": sign(body, WEBHOOK_SECRET), "content-type": "application/json"}
+        return await world.broker.post("/v1/webhooks/stackone", content=body, headers=headers)
+
+    async def stored() -> bool:
+        query = "SELECT count(*) FROM account_events WHERE account_id = 'an-account'"
+        return postgresql.sql(query, database=DATABASE) == "1"
+
+    # It is not there. Who commits waits for it; whose wait is ended leaves behind what everybody sees.
+    postgresql.sql("ALTER SYSTEM SET synchronous_standby_names = 'a_standby'", "SELECT pg_reload_conf()")
+    try:
+        assert postgresql.sql("SHOW synchronous_standby_names") == "a_standby"
+        assert (await deliver()).status_code == 503
+        postgresql.cut()
+        await eventually(stored, within=30)
+        assert (await deliver()).status_code == 503
+    finally:
+        postgresql.sql("ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
+
+    async def acknowledged() -> Any:
+        answer = await deliver()
+        return answer.status_code == 200 and answer.json()
+
+    assert await eventually(acknowledged, within=30) == {"outcome": "duplicate"}
 
 
 async def broker(url: str, world: World, *arguments: str, **environment: str) -> tuple[int, str]:
