@@ -55,10 +55,12 @@ defaults
   timeout connect 2s
   timeout client 30s
   timeout server 30s
+  timeout check 4s
 frontend clients
   bind 127.0.0.1:{port}
   default_backend broker
 backend broker
+  http-response set-header x-served-by %s
   option httpchk GET /readyz
   http-reuse safe
   default-server check inter 300ms fall 1 rise 1
