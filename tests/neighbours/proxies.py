@@ -53,8 +53,8 @@ defaults
   retries 3
   retry-on conn-failure empty-response
   timeout connect 2s
-  timeout client 30s
-  timeout server 30s
+  timeout client 120s
+  timeout server 120s
   timeout check 4s
 frontend clients
   bind 127.0.0.1:{port}
@@ -100,7 +100,7 @@ def _envoy(_directory: Path, port: int, brokers: Sequence[int]) -> str:
                             "match": {"prefix": "/"},
                             "route": {
                                 "cluster": "broker",
-                                "timeout": "30s",
+                                "timeout": "120s",
                                 # Nothing that a broker may have begun with is sent a second time.
                                 "retry_policy": {"retry_on": "connect-failure,refused-stream", "num_retries": 3},
                             },
@@ -173,7 +173,7 @@ async def in_front_of(
     file.write_text(_CONFIGURATIONS[name](directory, port, brokers))
     process = await asyncio.create_subprocess_exec(*_command(name, program, directory, file))
     try:
-        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=120) as client:
 
             async def up() -> bool:
                 assert process.returncode is None, f"{name} did not start"
@@ -182,7 +182,7 @@ async def in_front_of(
                 except httpx2.TransportError:
                     return False
 
-            await eventually(up, within=20)
+            await eventually(up, within=120)
             yield client
     finally:
         if process.returncode is None:
