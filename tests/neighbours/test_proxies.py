@@ -95,6 +95,7 @@ class Replica:
             "BROKER_HTTP__DRAIN_SECONDS": "1.5",
             # A machine that does much else besides is no failed request.
             "BROKER_DATABASE__POOL_TIMEOUT_SECONDS": "60",
+            "BROKER_IDENTITY__TIMEOUT_SECONDS": "30",
             "BROKER_STACKONE__TIMEOUT_SECONDS": "60",
             "BROKER_STACKONE__TOTAL_TIMEOUT_SECONDS": "120",
             "BROKER_STACKONE__REQUESTS_PER_MINUTE": "100000",
