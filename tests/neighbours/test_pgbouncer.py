@@ -123,8 +123,12 @@ async def test_a_connection_that_is_lost_while_it_is_prepared_is_a_database_out_
             if data:
                 cut.set()
 
+        def end(_task: asyncio.Task[None]) -> None:
+            to_client.close()
+            to_server.close()
+
         for task in [asyncio.create_task(pass_on(client, to_server)), asyncio.create_task(pass_on(server, to_client))]:
-            task.add_done_callback(lambda _task: (to_client.close(), to_server.close()))
+            task.add_done_callback(end)
 
     async with await asyncio.start_server(relay, "127.0.0.1", 0) as listening:
         port = listening.sockets[0].getsockname()[1]
