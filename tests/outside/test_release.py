@@ -37,7 +37,7 @@ def test_hadolint_finds_nothing(deploy_tools: Path, name: str) -> None:
 
 
 def test_zizmor_finds_nothing(deploy_tools: Path) -> None:
-    passes(deploy_tools / "zizmor", "--offline", "--persona=pedantic", "--quiet", ".github")
+    passes(deploy_tools / "zizmor", "--offline", "--strict-collection", "--persona=pedantic", "--quiet", ".github")
 
 
 @pytest.mark.parametrize(("schema", "files"), [("vendor.github-workflows", WORKFLOWS), ("vendor.renovate", [RENOVATE])])
