@@ -57,6 +57,13 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(autouse=True)
+def _settings_of_the_run_are_none_of_a_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide what is said to the suite itself: a broker that a test starts would refuse it as an unknown setting."""
+    for name in [name for name in os.environ if name.startswith("BROKER_TEST_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
 def _logs_as_in_production() -> None:
     """Log as the broker does, redacted JSON, whatever a command that ran in this process before has set."""
     configure_logs("INFO")

@@ -1,6 +1,8 @@
 """Opens connections to PostgreSQL, as the settings say now."""
 
+import asyncio
 import json
+from collections.abc import Coroutine
 from typing import Any, Final
 
 import structlog
@@ -55,28 +57,31 @@ class Connector:
         timeout = (url.connect_timeout or settings.pool_timeout_seconds) * (
             len(url.hosts) if url.connect_timeout is not None else 1
         )
-        connection = await asyncpg.connect(
-            host=[host for host, _ in url.hosts],
-            port=[port for _, port in url.hosts],
-            user=url.user,
-            password=url.password,
-            database=url.database,
-            ssl=_tls(url, settings),
-            direct_tls=url.is_tls_direct,
-            target_session_attrs=url.target_session_attrs,
-            timeout=timeout,
-            # The server's own limit comes first where it has one, since it says what ended; this is for one that hangs.
-            command_timeout=self._statement_timeout_seconds
-            + (_GRACE_SECONDS if pooler is not Pooler.TRANSACTION else 0),
-            # Behind a transaction pooler the next statement may go to another server, where nothing is prepared.
-            statement_cache_size=0 if pooler is Pooler.TRANSACTION else 100,
-            server_settings={
-                "application_name": url.application_name or _APPLICATION_NAME,
-                "timezone": "UTC",
-                # Of what is said when connecting, PgBouncer takes these two and refuses the rest.
-                **(self._limits() if pooler is Pooler.NONE else {}),
-                **({"options": url.options} if url.options else {}),
-            },
+        connection = await _unless_cancelled(
+            asyncpg.connect(
+                host=[host for host, _ in url.hosts],
+                port=[port for _, port in url.hosts],
+                user=url.user,
+                password=url.password,
+                database=url.database,
+                ssl=_tls(url, settings),
+                direct_tls=url.is_tls_direct,
+                target_session_attrs=url.target_session_attrs,
+                timeout=timeout,
+                # The server's own limit comes first where it has one, since it says what ended; this one is for
+                # a server that hangs.
+                command_timeout=self._statement_timeout_seconds
+                + (_GRACE_SECONDS if pooler is not Pooler.TRANSACTION else 0),
+                # Behind a transaction pooler the next statement may go to another server, where nothing is prepared.
+                statement_cache_size=0 if pooler is Pooler.TRANSACTION else 100,
+                server_settings={
+                    "application_name": url.application_name or _APPLICATION_NAME,
+                    "timezone": "UTC",
+                    # Of what is said when connecting, PgBouncer takes these two and refuses the rest.
+                    **(self._limits() if pooler is Pooler.NONE else {}),
+                    **({"options": url.options} if url.options else {}),
+                },
+            )
         )
         try:
             await self._prepare(connection, pooler)
@@ -110,6 +115,24 @@ class Connector:
     def _limits(self) -> dict[str, str]:
         milliseconds = str(int(self._statement_timeout_seconds * 1000))
         return {"statement_timeout": milliseconds, "idle_in_transaction_session_timeout": milliseconds}
+
+
+async def _unless_cancelled(attempt: Coroutine[Any, Any, Any]) -> Any:
+    """Carry out an attempt to connect.
+
+    One that is cancelled while it connects leaves its socket to the garbage collector, and an error that nobody asks
+    for. So whoever is cancelled gives it a moment to come to its end.
+    """
+    opening = asyncio.ensure_future(attempt)
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        await asyncio.wait({opening}, timeout=_GRACE_SECONDS)
+        if not opening.done():
+            opening.cancel()
+        elif not opening.cancelled() and opening.exception() is None:
+            opening.result().terminate()
+        raise
 
 
 def _tls(url: PostgresqlUrl, settings: DatabaseSettings) -> Any:

@@ -24,6 +24,8 @@ from app.db.schema_version import alembic_config, schema_compatibility
 from app.db.tables import metadata
 from app.settings import DatabaseSettings
 
+# Read before any test begins: a broker takes whatever begins with BROKER_ for a setting, so no test sees it.
+_NAMED_POSTGRESQL = os.environ.get("BROKER_TEST_POSTGRES_URL")
 _LOCAL_POSTGRESQL = ("127.0.0.1", 5432)
 
 
@@ -49,9 +51,8 @@ def postgresql_server(directory: Path) -> Iterator[str]:
     BROKER_TEST_POSTGRES_URL names one; else this machine's own is used if it lets us in; else one that came with the
     test dependencies is started for the session.
     """
-    named = os.environ.get("BROKER_TEST_POSTGRES_URL")
-    if named:
-        yield named
+    if _NAMED_POSTGRESQL:
+        yield _NAMED_POSTGRESQL
         return
     if _lets_us_in():
         host, port = _LOCAL_POSTGRESQL
