@@ -56,7 +56,7 @@ else
 endif
 
 test-outside: setup  ## Run the tests beside programs and packages of others (PostgreSQL, nginx, npm); they say what is missing
-	@$(PYTEST) tests/neighbours tests/outside $(ARGS)
+	@$(PYTEST) tests/neighbours tests/outside --timeout=600 $(ARGS)
 
 ha: setup  ## Kill the database's primary under load, 20 times: nothing acknowledged is lost; says what is missing; ARGS='--kills 3'
 	@$(BIN)/python -m tests.endurance.ha $(ARGS)

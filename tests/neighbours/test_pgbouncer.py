@@ -24,7 +24,7 @@ from tests.support.world import World, open_world
 
 pytestmark = [
     pytest.mark.anyio,
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(600),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 

@@ -31,7 +31,7 @@ from tests.support.world import WEBHOOK_SECRET, World, open_world
 
 pytestmark = [
     pytest.mark.anyio,
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(600),
     # The driver leaves the sockets of connections that the server cut to the garbage collector.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]

@@ -19,7 +19,7 @@ from tests.checks.pages import ROOT
 from tests.client.test_documents import blocks_of
 from tests.e2e.demo_process import Demo, running_demo
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(1200)
 
 _URL_ELICITATION_REQUIRED = -32042  # of the protocol
 
@@ -28,7 +28,7 @@ _URL_ELICITATION_REQUIRED = -32042  # of the protocol
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make an environment with what the page asks for."""
     folder = tmp_path_factory.mktemp("agents") / "python"
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True, timeout=120)
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True, timeout=600)
     lock = ROOT / "requirements-agents.lock"
     install = ["-m", "pip", "install", "-qq", "--disable-pip-version-check", "--require-hashes", "-r", str(lock)]
     done = subprocess.run([folder / "bin/python", *install], check=False, capture_output=True, text=True, timeout=280)
@@ -57,7 +57,7 @@ def test_an_agent_is_told_whom_to_ask_and_then_works(demo: Demo, python: Path, t
 
     def ask() -> dict[str, Any]:
         done = subprocess.run(
-            [python, "ask.py"], cwd=tmp_path, env=environment, check=False, capture_output=True, text=True, timeout=120
+            [python, "ask.py"], cwd=tmp_path, env=environment, check=False, capture_output=True, text=True, timeout=600
         )
         assert done.returncode == 0, done.stderr
         return dict(json.loads(done.stdout))

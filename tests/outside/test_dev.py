@@ -41,7 +41,7 @@ def page_url(tmp_path: Path) -> Iterator[str]:
         running.stdout.close()
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_an_edit_of_page_or_package_shows_by_itself(page_url: str) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium_program(), args=["--no-sandbox"])

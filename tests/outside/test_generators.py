@@ -17,7 +17,7 @@ import pytest
 from tests.checks.pages import ROOT, openapi_document
 from tests.e2e.demo_process import Demo, running_demo
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(1200)
 
 HERE = Path(__file__).with_name("generators")
 _TSC = (

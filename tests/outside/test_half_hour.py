@@ -129,7 +129,7 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> Releases:
     for tree in (code_of(LAST_RELEASE, tmp_path_factory.mktemp("older")), ROOT):
         known = set(shelf.iterdir())
         command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(shelf)]
-        subprocess.run(command, cwd=tree, check=True, capture_output=True, timeout=120)
+        subprocess.run(command, cwd=tree, check=True, capture_output=True, timeout=600)
         [wheel] = set(shelf.iterdir()) - known
         versions.append(wheel.name.split("-")[1])
     # This one holds what the last release needs as well.

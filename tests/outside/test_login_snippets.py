@@ -21,7 +21,7 @@ from tests.checks.pages import ROOT
 from tests.e2e.demo_process import Demo, running_demo
 from tests.neighbours.conftest import program
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(1200)
 
 _SNIPPET = re.compile(r"^### ([^\n]+)\n+```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SNIPPETS = dict(_SNIPPET.findall((ROOT / "docs/user-tokens.md").read_text(encoding="utf-8")))
@@ -46,7 +46,7 @@ def said(demo: Demo, command: Sequence[str | Path], folder: Path) -> list[dict[s
     """Run a program with the settings that the snippets read; return its two answers: to nobody, and to Alice."""
     environment = {**os.environ, "BROKER": demo["broker"], "SERVICE_KEY": demo["service_key"]}
     done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=120
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=600
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return list(json.loads(done.stdout))
@@ -73,7 +73,9 @@ def test_express(demo: Demo, tmp_path: Path) -> None:
     for name in ("package.json", "package-lock.json"):
         (tmp_path / name).write_bytes((ROOT / "bench/contenders/express" / name).read_bytes())
     npm = program("npm")
-    subprocess.run([npm, "ci", "--no-audit", "--no-fund", "--loglevel=error"], cwd=tmp_path, check=True, timeout=120)
+    # None of what the snippet uses is compiled; what the benchmark uses is, for minutes on a slow machine.
+    command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=300)
     (tmp_path / "use.mjs").write_text(
         """
         import express from "express";
@@ -103,7 +105,7 @@ def test_auth_js(demo: Demo, tmp_path: Path) -> None:
 
 
 def test_django(demo: Demo, tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True, timeout=120)
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True, timeout=600)
     python = tmp_path / "venv/bin/python"
     lock = ROOT / "requirements-backends.lock"
     install: list[str | Path] = [

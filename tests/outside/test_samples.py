@@ -28,7 +28,7 @@ from tests.browser.places import REPOSITORY, SCREENSHOTS, chromium_program
 from tests.e2e.demo_process import Demo, running_demo
 from tests.neighbours.conftest import program
 
-pytestmark = pytest.mark.timeout(420)
+pytestmark = pytest.mark.timeout(1200)
 
 HERE = Path(__file__).with_name("samples")
 PACKAGE = REPOSITORY / "packages" / "connect"
