@@ -57,7 +57,7 @@ MintingService = Annotated[Service, Depends(_minting_service)]
     summary="Open a connect session for yourself: a token for the Hub",
     responses=documented(*OF_USERS, *WITH_BODY, Forbidden, NotFound, Conflict, BeingDisconnected, UpstreamRejected),
 )
-async def open_own_session(  # noqa: D103
+async def open_own_session(
     user: MintingUserDep, runtime: RuntimeDep, body: SessionRequest | None = None
 ) -> SessionToken:
     body = body or SessionRequest()
@@ -70,7 +70,7 @@ async def open_own_session(  # noqa: D103
     summary="Get what became of one of your sessions",
     responses=documented(*OF_USERS, *WITH_PARAMETERS, NotFound),
 )
-async def get_own_session(session_id: ShortText, user: EndUserDep, runtime: RuntimeDep) -> SessionStatus:  # noqa: D103
+async def get_own_session(session_id: ShortText, user: EndUserDep, runtime: RuntimeDep) -> SessionStatus:
     return SessionStatus.of(await resolve_session(runtime, user.owner_id, session_id))
 
 
@@ -80,7 +80,7 @@ async def get_own_session(session_id: ShortText, user: EndUserDep, runtime: Runt
     summary="List an owner's sessions and auth links, the newest first",
     responses=documented(*OF_SERVICES, *WITH_PARAMETERS),
 )
-async def list_owner_sessions(  # noqa: D103
+async def list_owner_sessions(
     owner_id: OwnerId, _caller: SessionWriter, runtime: RuntimeDep, query: Annotated[SessionsQuery, Query()]
 ) -> SessionPage:
     sessions, has_more = await list_sessions(runtime, owner_id, query)
@@ -93,7 +93,7 @@ async def list_owner_sessions(  # noqa: D103
     summary="Get what became of an owner's session",
     responses=documented(*OF_SERVICES, *WITH_PARAMETERS, NotFound),
 )
-async def get_owner_session(  # noqa: D103
+async def get_owner_session(
     owner_id: OwnerId,
     session_id: ShortText,
     _caller: SessionWriter,
@@ -108,7 +108,7 @@ async def get_owner_session(  # noqa: D103
     summary="End a session or an auth link: it is no longer counted, nor is an account credited to it",
     responses=documented(*OF_SERVICES, *WITH_PARAMETERS, NotFound),
 )
-async def end_owner_session(  # noqa: D103
+async def end_owner_session(
     owner_id: OwnerId, session_id: ShortText, caller: SessionWriter, runtime: RuntimeDep
 ) -> OwnerSessionStatus:
     session = await end_session(runtime, owner_id, session_id, actor=caller.actor)
@@ -121,7 +121,7 @@ async def end_owner_session(  # noqa: D103
     summary="Ask StackOne what became of an owner's session; the token is used for this and not stored",
     responses=documented(*OF_SERVICES, *WITH_BODY, NotFound, UpstreamRejected),
 )
-async def poll_owner_session(  # noqa: D103
+async def poll_owner_session(
     owner_id: OwnerId, session_id: ShortText, body: SessionPoll, caller: SessionWriter, runtime: RuntimeDep
 ) -> OwnerSessionStatus:
     owner = caller.on_behalf_of(owner_id, None, None)
@@ -136,7 +136,7 @@ async def poll_owner_session(  # noqa: D103
     summary="Open a connect session for an owner",
     responses=documented(*OF_SERVICES, *WITH_BODY, Forbidden, NotFound, Conflict, BeingDisconnected, UpstreamRejected),
 )
-async def open_owner_session(  # noqa: D103
+async def open_owner_session(
     owner_id: OwnerId,
     caller: MintingService,
     runtime: RuntimeDep,
@@ -154,7 +154,7 @@ async def open_owner_session(  # noqa: D103
     summary="Make a link with which a person can link an account for an owner, by e-mail for example",
     responses=documented(*OF_SERVICES, *WITH_BODY, Forbidden, NotFound, Conflict, BeingDisconnected, UpstreamRejected),
 )
-async def make_auth_link(  # noqa: D103
+async def make_auth_link(
     owner_id: OwnerId,
     caller: MintingService,
     runtime: RuntimeDep,
@@ -171,7 +171,7 @@ async def make_auth_link(  # noqa: D103
     summary="Ask StackOne what became of one of your sessions; the token is used for this and not stored",
     responses=documented(*OF_USERS, *WITH_BODY, NotFound, UpstreamRejected),
 )
-async def poll_own_session(  # noqa: D103
+async def poll_own_session(
     session_id: ShortText, body: SessionPoll, user: EndUserDep, runtime: RuntimeDep
 ) -> SessionStatus:
     return SessionStatus.of(*await poll_session(runtime, user.owner, session_id, body.token.get_secret_value()))
@@ -183,9 +183,7 @@ async def poll_own_session(  # noqa: D103
     summary="List the providers that you may link",
     responses=documented(*OF_USERS, *WITH_PARAMETERS, UpstreamRejected),
 )
-async def list_own_connectors(  # noqa: D103
-    user: EndUserDep, runtime: RuntimeDep, query: Connectors
-) -> ConnectorPage:
+async def list_own_connectors(user: EndUserDep, runtime: RuntimeDep, query: Connectors) -> ConnectorPage:
     found, has_more = await list_connectors(runtime, user.owner_id, Channel.BROWSER, user.claims, query)
     return ConnectorPage.of(found, has_more=has_more)
 
@@ -196,7 +194,7 @@ async def list_own_connectors(  # noqa: D103
     summary="List the providers that a service may link for an owner, with their connector profiles",
     responses=documented(*OF_SERVICES, *WITH_PARAMETERS, UpstreamRejected),
 )
-async def list_owner_connectors(  # noqa: D103
+async def list_owner_connectors(
     owner_id: OwnerId, _caller: AccountReader, runtime: RuntimeDep, query: Connectors
 ) -> OwnerConnectorPage:
     found, has_more = await list_connectors(runtime, owner_id, Channel.SERVICE, {}, query)

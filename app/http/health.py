@@ -36,7 +36,7 @@ class Health(BaseModel):
     summary="Whether the process runs; looks at nothing else",
     responses=documented(),
 )
-async def livez() -> Health:  # noqa: D103
+async def livez() -> Health:
     return Health(status=Standing.OK.value)
 
 
@@ -47,7 +47,7 @@ async def livez() -> Health:  # noqa: D103
     summary="Whether the broker can serve",
     responses={503: {"model": Health}, **documented()},
 )
-async def readyz(runtime: RuntimeDep, response: Response) -> Health:  # noqa: D103
+async def readyz(runtime: RuntimeDep, response: Response) -> Health:
     readiness = await check_readiness(runtime)
     if not readiness.is_ready:
         logger.warning("not_ready", status=503, route="/readyz", detail=readiness.reason, remedy=readiness.remedy)

@@ -66,9 +66,7 @@ SessionWriter = Annotated[Service, Depends(requires(Scope.SESSIONS_WRITE))]
         UpstreamRejected,
     ),
 )
-async def open_own_invitation(  # noqa: D103
-    user: MintingUserDep, runtime: RuntimeDep, body: InvitationCode
-) -> OpenedInvitation:
+async def open_own_invitation(user: MintingUserDep, runtime: RuntimeDep, body: InvitationCode) -> OpenedInvitation:
     return OpenedInvitation.of_opened(await open_invitation(runtime, user, body.code.get_secret_value()))
 
 
@@ -79,7 +77,7 @@ async def open_own_invitation(  # noqa: D103
     summary="Invite a user of an owner to link or re-authenticate an account",
     responses=documented(*OF_SERVICES, *WITH_BODY, NotFound, NotConfigured),
 )
-async def invite_user(  # noqa: D103
+async def invite_user(
     owner_id: OwnerId, caller: SessionWriter, runtime: RuntimeDep, body: InvitationBody | None = None
 ) -> InvitationOut:
     body = body or InvitationBody()
@@ -93,7 +91,7 @@ async def invite_user(  # noqa: D103
     summary="List an owner's invitations, the newest first",
     responses=documented(*OF_SERVICES, *WITH_PARAMETERS),
 )
-async def list_owner_invitations(  # noqa: D103
+async def list_owner_invitations(
     owner_id: OwnerId, _caller: SessionWriter, runtime: RuntimeDep, query: Annotated[InvitationsQuery, Query()]
 ) -> InvitationPage:
     found, has_more = await list_invitations(runtime, owner_id, query)
@@ -106,7 +104,7 @@ async def list_owner_invitations(  # noqa: D103
     summary="Get what became of an invitation",
     responses=documented(*OF_SERVICES, *WITH_PARAMETERS, NotFound),
 )
-async def get_owner_invitation(  # noqa: D103
+async def get_owner_invitation(
     owner_id: OwnerId, invitation_id: ShortText, _caller: SessionWriter, runtime: RuntimeDep
 ) -> InvitationOut:
     invitation = await get_invitation(runtime, owner_id, invitation_id)
@@ -119,7 +117,7 @@ async def get_owner_invitation(  # noqa: D103
     summary="End an invitation: it opens nothing any more",
     responses=documented(*OF_SERVICES, *WITH_PARAMETERS, NotFound),
 )
-async def end_owner_invitation(  # noqa: D103
+async def end_owner_invitation(
     owner_id: OwnerId, invitation_id: ShortText, caller: SessionWriter, runtime: RuntimeDep
 ) -> InvitationOut:
     invitation = await end_invitation(runtime, owner_id, invitation_id, actor=caller.actor)
@@ -132,7 +130,7 @@ async def end_owner_invitation(  # noqa: D103
     summary="Which of your accounts of a provider to work with, or what to do first",
     responses=documented(*OF_USERS, *WITH_PARAMETERS, UpstreamRejected),
 )
-async def use_own_account(  # noqa: D103
+async def use_own_account(
     provider: ProviderKey, user: EndUserDep, runtime: RuntimeDep, query: Annotated[FreshQuery, Query()]
 ) -> UseOut:
     return UseOut.of(await use(runtime, _asking(user), provider, query))
@@ -144,9 +142,7 @@ async def use_own_account(  # noqa: D103
     summary="Pin the account of a provider that is to be used for you",
     responses=documented(*OF_USERS, *WITH_BODY, NotFound),
 )
-async def pin_own_account(  # noqa: D103
-    provider: ProviderKey, user: EndUserDep, runtime: RuntimeDep, body: Pin
-) -> UseOut:
+async def pin_own_account(provider: ProviderKey, user: EndUserDep, runtime: RuntimeDep, body: Pin) -> UseOut:
     await pin_account(runtime, user.owner_id, provider, body.account_id, username=user.username, actor=user.actor)
     return UseOut.of(await use(runtime, _asking(user), provider, FreshQuery()))
 
@@ -157,7 +153,7 @@ async def pin_own_account(  # noqa: D103
     summary="Which of an owner's accounts of a provider to work with, or what somebody has to do first",
     responses=documented(*OF_SERVICES, *WITH_PARAMETERS, UpstreamRejected),
 )
-async def use_owner_account(  # noqa: D103
+async def use_owner_account(
     owner_id: OwnerId,
     provider: ProviderKey,
     caller: AccountReader,
@@ -173,7 +169,7 @@ async def use_owner_account(  # noqa: D103
     summary="Pin the account of a provider that is to be used for an owner, or for one of its users",
     responses=documented(*OF_SERVICES, *WITH_BODY, NotFound),
 )
-async def pin_owner_account(  # noqa: D103
+async def pin_owner_account(
     owner_id: OwnerId, provider: ProviderKey, caller: AccountWriter, runtime: RuntimeDep, body: OwnerPin
 ) -> UseOut:
     await pin_account(runtime, owner_id, provider, body.account_id, username=body.user, actor=caller.actor)

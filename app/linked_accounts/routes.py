@@ -42,9 +42,7 @@ AccountWriter = Annotated[Service, Depends(requires(Scope.ACCOUNTS_WRITE))]
     summary="List your linked accounts",
     responses=documented(*OF_USERS, *WITH_PARAMETERS),
 )
-async def list_own_accounts(  # noqa: D103
-    user: EndUserDep, runtime: RuntimeDep, query: Accounts
-) -> LinkedAccountPage:
+async def list_own_accounts(user: EndUserDep, runtime: RuntimeDep, query: Accounts) -> LinkedAccountPage:
     return LinkedAccountPage.of(await store.list_accounts(runtime, user.owner_id, query))
 
 
@@ -54,9 +52,7 @@ async def list_own_accounts(  # noqa: D103
     summary="Get one of your linked accounts",
     responses=documented(*OF_USERS, *WITH_PARAMETERS, NotFound),
 )
-async def get_own_account(  # noqa: D103
-    account_id: AccountIdText, user: EndUserDep, runtime: RuntimeDep
-) -> LinkedAccountOut:
+async def get_own_account(account_id: AccountIdText, user: EndUserDep, runtime: RuntimeDep) -> LinkedAccountOut:
     return LinkedAccountOut.of(await store.get_own_account(runtime, user, account_id))
 
 
@@ -66,9 +62,7 @@ async def get_own_account(  # noqa: D103
     summary="Confirm an account that the Hub says was linked: read at StackOne, checked to be yours, stored",
     responses=documented(*OF_USERS, *WITH_PARAMETERS, NotFound, UpstreamRejected),
 )
-async def confirm_own_account(  # noqa: D103
-    account_id: AccountIdText, user: EndUserDep, runtime: RuntimeDep
-) -> LinkedAccountOut:
+async def confirm_own_account(account_id: AccountIdText, user: EndUserDep, runtime: RuntimeDep) -> LinkedAccountOut:
     return LinkedAccountOut.of(await confirm_account(runtime, user.owner, account_id))
 
 
@@ -89,9 +83,7 @@ _DISCONNECTED: dict[int | str, dict[str, Any]] = {
     summary="Disconnect an account of yours: it is deleted at StackOne, with its credentials",
     responses={**_DISCONNECTED, **documented(*OF_USERS, *WITH_PARAMETERS, NotFound)},
 )
-async def disconnect_own_account(  # noqa: D103
-    account_id: AccountIdText, user: EndUserDep, runtime: RuntimeDep
-) -> Response:
+async def disconnect_own_account(account_id: AccountIdText, user: EndUserDep, runtime: RuntimeDep) -> Response:
     return await _disconnect(runtime, account_id, frozenset({user.owner_id}), user.actor, waiting=user.owner_id)
 
 
@@ -103,9 +95,7 @@ async def disconnect_own_account(  # noqa: D103
     summary="Disconnect any account: it is deleted at StackOne, with its credentials",
     responses={**_DISCONNECTED, **documented(*OF_SERVICES, *WITH_PARAMETERS, NotFound)},
 )
-async def disconnect_account(  # noqa: D103
-    account_id: AccountIdText, caller: AccountWriter, runtime: RuntimeDep
-) -> Response:
+async def disconnect_account(account_id: AccountIdText, caller: AccountWriter, runtime: RuntimeDep) -> Response:
     return await _disconnect(runtime, account_id, caller.owner_ids, caller.actor)
 
 
@@ -125,7 +115,7 @@ async def _disconnect(
     summary="Read the change feed: every change once, in order, from where you left off",
     responses=documented(*OF_SERVICES, *WITH_PARAMETERS, Gone),
 )
-async def read_events(caller: EventReader, runtime: RuntimeDep, query: Events) -> EventPage:  # noqa: D103
+async def read_events(caller: EventReader, runtime: RuntimeDep, query: Events) -> EventPage:
     entries, head = await feed.read_events(runtime, caller, query)
     return EventPage.of(entries, head, after=query.after, settings=runtime.settings.invitations)
 
@@ -136,7 +126,7 @@ async def read_events(caller: EventReader, runtime: RuntimeDep, query: Events) -
     summary="List linked accounts of all owners: by owner, provider, status, or all that must be reconnected",
     responses=documented(*OF_SERVICES, *WITH_PARAMETERS),
 )
-async def list_all_accounts(  # noqa: D103
+async def list_all_accounts(
     caller: AccountReader, runtime: RuntimeDep, query: Annotated[AllAccountsQuery, Query()]
 ) -> AccountPage:
     return AccountPage.of(await list_accounts_of_owners(runtime, caller, query))
@@ -148,7 +138,7 @@ async def list_all_accounts(  # noqa: D103
     summary="Read the changes of one account",
     responses=documented(*OF_SERVICES, *WITH_PARAMETERS, NotFound, Gone),
 )
-async def read_account_events(  # noqa: D103
+async def read_account_events(
     account_id: AccountIdText,
     caller: EventReader,
     runtime: RuntimeDep,
@@ -164,7 +154,7 @@ async def read_account_events(  # noqa: D103
     summary="List an owner's linked accounts",
     responses=documented(*OF_SERVICES, *WITH_PARAMETERS),
 )
-async def list_owner_accounts(  # noqa: D103
+async def list_owner_accounts(
     owner_id: OwnerId, _service: AccountReader, runtime: RuntimeDep, query: Accounts
 ) -> LinkedAccountPage:
     return LinkedAccountPage.of(await store.list_accounts(runtime, owner_id, query))
@@ -177,7 +167,7 @@ async def list_owner_accounts(  # noqa: D103
     summary="Get any linked account, with its owner",
     responses=documented(*OF_SERVICES, *WITH_PARAMETERS, NotFound, UpstreamRejected),
 )
-async def get_account(  # noqa: D103
+async def get_account(
     account_id: AccountIdText,
     caller: AccountReader,
     runtime: RuntimeDep,

@@ -40,7 +40,7 @@ UserWriter = Annotated[Service, Depends(requires(Scope.USERS_WRITE))]
     summary="List owners, with how their accounts stand",
     responses=documented(*OF_SERVICES, *WITH_PARAMETERS),
 )
-async def list_all_owners(  # noqa: D103
+async def list_all_owners(
     caller: AccountReader, runtime: RuntimeDep, query: Annotated[OwnersQuery, Query()]
 ) -> OwnerPage:
     found, has_more = await list_owners(runtime, caller, query)
@@ -53,7 +53,7 @@ async def list_all_owners(  # noqa: D103
     summary="Get an owner, with how its accounts stand",
     responses=documented(*OF_SERVICES, *WITH_PARAMETERS, NotFound),
 )
-async def show_owner(owner_id: OwnerId, _caller: AccountReader, runtime: RuntimeDep) -> OwnerOut:  # noqa: D103
+async def show_owner(owner_id: OwnerId, _caller: AccountReader, runtime: RuntimeDep) -> OwnerOut:
     return OwnerOut.of(await get_owner(runtime, owner_id))
 
 
@@ -66,9 +66,7 @@ async def show_owner(owner_id: OwnerId, _caller: AccountReader, runtime: Runtime
         **documented(*OF_SERVICES, *WITH_PARAMETERS),
     },
 )
-async def erase(  # noqa: D103
-    owner_id: OwnerId, caller: OwnerWriter, runtime: RuntimeDep, response: Response
-) -> ErasureReceipt:
+async def erase(owner_id: OwnerId, caller: OwnerWriter, runtime: RuntimeDep, response: Response) -> ErasureReceipt:
     erasure = await erase_owner(runtime, owner_id, actor=caller.actor)
     response.status_code = 200 if erasure.state is ErasureState.COMPLETE else 202
     return ErasureReceipt.of(erasure)
@@ -80,9 +78,7 @@ async def erase(  # noqa: D103
     summary="Get the progress of an erasure",
     responses=documented(*OF_SERVICES, *WITH_PARAMETERS, NotFound),
 )
-async def show_receipt(  # noqa: D103
-    erasure_id: ShortText, caller: OwnerWriter, runtime: RuntimeDep
-) -> ErasureReceipt:
+async def show_receipt(erasure_id: ShortText, caller: OwnerWriter, runtime: RuntimeDep) -> ErasureReceipt:
     return ErasureReceipt.of(await get_receipt(runtime, caller, erasure_id))
 
 
@@ -92,9 +88,7 @@ async def show_receipt(  # noqa: D103
     summary="Pin another name for an owner: the one that StackOne is given from now on",
     responses=documented(*OF_SERVICES, *WITH_BODY),
 )
-async def pin_owner_name(  # noqa: D103
-    owner_id: OwnerId, caller: OwnerWriter, runtime: RuntimeDep, body: OwnerName
-) -> PinnedName:
+async def pin_owner_name(owner_id: OwnerId, caller: OwnerWriter, runtime: RuntimeDep, body: OwnerName) -> PinnedName:
     pin = await pin_owner(runtime, owner_id, body.name, actor=caller.actor, dry_run=body.dry_run)
     return PinnedName.of(pin)
 
@@ -106,9 +100,7 @@ async def pin_owner_name(  # noqa: D103
     summary="Make a token with which a browser is a user of this owner",
     responses=documented(*OF_SERVICES, *WITH_BODY, NotConfigured),
 )
-async def issue_token(  # noqa: D103
-    owner_id: OwnerId, caller: UserWriter, runtime: RuntimeDep, body: UserTokenBody
-) -> UserTokenOut:
+async def issue_token(owner_id: OwnerId, caller: UserWriter, runtime: RuntimeDep, body: UserTokenBody) -> UserTokenOut:
     return UserTokenOut.of(await issue_user_token(runtime, caller, owner_id, body.request()))
 
 
@@ -118,7 +110,7 @@ async def issue_token(  # noqa: D103
     summary="End all user tokens of an owner, or of one of its users, that were made before now",
     responses=documented(*OF_SERVICES, *WITH_PARAMETERS),
 )
-async def revoke_tokens(  # noqa: D103
+async def revoke_tokens(
     owner_id: OwnerId, caller: UserWriter, runtime: RuntimeDep, query: Annotated[RevocationQuery, Query()]
 ) -> RevocationOut:
     return RevocationOut.of(await revoke_user_tokens(runtime, owner_id, query.user, actor=caller.actor))

@@ -22,9 +22,7 @@ PolicyReader = Annotated[Service, Depends(requires(Scope.POLICY_READ))]
     summary="Ask what policy decides about a request: which rule decides, and why",
     responses=documented(*OF_SERVICES, *WITH_BODY),
 )
-async def explain_policy(  # noqa: D103
-    body: ExplainRequest, caller: PolicyReader, runtime: RuntimeDep
-) -> Explanation:
+async def explain_policy(body: ExplainRequest, caller: PolicyReader, runtime: RuntimeDep) -> Explanation:
     # A key that is limited to some owners must not find out what is allowed to others.
     caller.require(Scope.POLICY_READ, body.owner_id)
     request = body.request(runtime.settings.sessions)

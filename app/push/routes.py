@@ -36,7 +36,7 @@ Position = Annotated[int, PathParameter(ge=1, le=2**63 - 1)]
     summary="List push destinations, with how they stand",
     responses=documented(*OF_SERVICES),
 )
-async def list_push_destinations(_caller: Operator, runtime: RuntimeDep) -> DestinationPage:  # noqa: D103
+async def list_push_destinations(_caller: Operator, runtime: RuntimeDep) -> DestinationPage:
     return DestinationPage.of(await list_destinations(runtime))
 
 
@@ -46,7 +46,7 @@ async def list_push_destinations(_caller: Operator, runtime: RuntimeDep) -> Dest
     summary="List deliveries that wait or were given up, with the reason",
     responses=documented(*OF_SERVICES, *WITH_PARAMETERS, NotFound),
 )
-async def list_push_deliveries(  # noqa: D103
+async def list_push_deliveries(
     destination: ShortText, _caller: Operator, runtime: RuntimeDep, query: Annotated[DeliveriesQuery, Query()]
 ) -> DeliveryPage:
     after = int(query.cursor or 0)
@@ -60,9 +60,7 @@ async def list_push_deliveries(  # noqa: D103
     summary="Try a destination's dead deliveries once more",
     responses=documented(*OF_SERVICES, *WITH_PARAMETERS, NotFound),
 )
-async def replay_push_deliveries(  # noqa: D103
-    destination: ShortText, _caller: Operator, runtime: RuntimeDep
-) -> Replayed:
+async def replay_push_deliveries(destination: ShortText, _caller: Operator, runtime: RuntimeDep) -> Replayed:
     return Replayed(replayed=await replay_dead(runtime, destination))
 
 
@@ -72,7 +70,7 @@ async def replay_push_deliveries(  # noqa: D103
     summary="Deliver one change once more",
     responses=documented(*OF_SERVICES, *WITH_PARAMETERS, NotFound),
 )
-async def replay_push_delivery(  # noqa: D103
+async def replay_push_delivery(
     destination: ShortText, position: Position, _caller: Operator, runtime: RuntimeDep
 ) -> Replayed:
     await replay_one(runtime, destination, position)
@@ -85,9 +83,7 @@ async def replay_push_delivery(  # noqa: D103
     summary="Send a destination a test message, now and once",
     responses=documented(*OF_SERVICES, *WITH_PARAMETERS, NotFound),
 )
-async def send_push_test(  # noqa: D103
-    destination: ShortText, _caller: Operator, runtime: RuntimeDep
-) -> Tested:
+async def send_push_test(destination: ShortText, _caller: Operator, runtime: RuntimeDep) -> Tested:
     failure = await send_test(runtime, destination)
     return Tested(delivered=failure is None, failure=failure)
 

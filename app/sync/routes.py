@@ -31,7 +31,7 @@ service = APIRouter(prefix="/v1/sync", tags=["service"], route_class=Route)
         "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}},
     },
 )
-async def receive_event(request: Request, runtime: RuntimeDep) -> Receipt:  # noqa: D103
+async def receive_event(request: Request, runtime: RuntimeDep) -> Receipt:
     return Receipt.of(await receive(runtime, request.body, request.headers.getlist(SIGNATURE_HEADER)))
 
 
@@ -53,9 +53,7 @@ SyncWriter = Annotated[Service, Depends(_sync_writer)]
     summary="Request a sweep: all accounts at StackOne are compared with the store, and the store is corrected",
     responses=documented(*OF_SERVICES, *WITH_BODY),
 )
-async def request_sweep(  # noqa: D103
-    caller: SyncWriter, runtime: RuntimeDep, body: SweepRequest | None = None
-) -> SweepAccepted:
+async def request_sweep(caller: SyncWriter, runtime: RuntimeDep, body: SweepRequest | None = None) -> SweepAccepted:
     percent = body.max_removal_percent if body else None
     return SweepAccepted.of_request(*await sweep.request_sweep(runtime, by=caller.actor, max_removal_percent=percent))
 
@@ -66,5 +64,5 @@ async def request_sweep(  # noqa: D103
     summary="Get the running sweep, past ones and their drift",
     responses=documented(*OF_SERVICES),
 )
-async def get_sync(_caller: SyncWriter, runtime: RuntimeDep) -> SyncStatus:  # noqa: D103
+async def get_sync(_caller: SyncWriter, runtime: RuntimeDep) -> SyncStatus:
     return SyncStatus.of(await read_status(runtime))

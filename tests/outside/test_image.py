@@ -94,8 +94,8 @@ def prepared_base(directory: Path) -> Path:
     proxies = [line for line in run("apt-config", "dump").splitlines() if "::Proxy " in line]
     (root / "etc/apt/apt.conf.d/90machine").write_text("\n".join([*proxies, ""]))
     if CERTIFICATES.exists():
-        (root / "etc/machine.pem").write_bytes(CERTIFICATES.read_bytes())
-        (root / "etc/pip.conf").write_text("[global]\ncert = /etc/machine.pem\n")
+        (root / "etc/registries.pem").write_bytes(CERTIFICATES.read_bytes())
+        (root / "etc/pip.conf").write_text("[global]\ncert = /etc/registries.pem\n")
     return root
 
 
@@ -176,7 +176,7 @@ def demo_image(builder: Builder) -> Image:
     builder.do("add", "--quiet", container, packages, "/usr/local/lib/node_modules/npm")
     link = ("ln", "-s", "../lib/node_modules/npm/bin/npm-cli.js", "/usr/local/bin/npm")
     builder.do("run", "--isolation=chroot", container, *link)
-    trust = ("sh", "-c", "test ! -e /etc/machine.pem || echo cafile=/etc/machine.pem > /root/.npmrc")
+    trust = ("sh", "-c", "test ! -e /etc/registries.pem || echo cafile=/etc/registries.pem > /root/.npmrc")
     builder.do("run", "--isolation=chroot", container, *trust)
     builder.committed(container, f"docker.io/library/{NODE_BASE}")
     return builder.built("demo/Dockerfile")
