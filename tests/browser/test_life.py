@@ -70,6 +70,21 @@ def test_a_reload_comes_back(alice: IntegrationsPage) -> None:
     alice.expect_account("BambooHR", "Connected")
 
 
+def test_who_left_the_page_has_left_the_hub(alice: IntegrationsPage) -> None:
+    alice.connect("BambooHR")
+    expect(alice.field("Subdomain")).to_be_visible()
+    address = alice.page.url
+    # A page of the same tab without the package, by a link and back by another.
+    alice.page.goto(alice.house.page_url + "/favicon.svg")
+    alice.page.goto(address)
+    heading = alice.page.get_by_role("heading", name="Integrations", exact=True)
+    expect(heading).to_be_visible()
+    expect(alice.page.get_by_role("button", name="Connect BambooHR")).to_be_visible()
+    alice.reload()
+    expect(alice.page.get_by_role("button", name="Connect BambooHR")).to_be_visible()
+    expect(heading).to_be_visible()
+
+
 def test_a_reconnect_says_so(alice: IntegrationsPage, house: House) -> None:
     house.link(**BROKEN)
     alice.reload()

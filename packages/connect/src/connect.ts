@@ -91,6 +91,8 @@ export interface Connect {
 }
 
 const OPEN_KEY = "connect-broker-open";
+/** What is reopened later than this after a reload would come as a surprise. */
+const COMES_BACK_WITHIN_MS = 60_000;
 const INVITED_KEY = "connect-broker-invited";
 const forEver = new AbortController().signal;
 
@@ -115,7 +117,7 @@ export function createConnect(options: ConnectOptions): Connect {
   };
 
   function open(request: ConnectRequest = {}, opening: OpenOptions = {}): Flow {
-    return begin(request, opening, (signal) => client.openSession(request, signal), (isOpen) => remember(OPEN_KEY, isOpen ? request : null));
+    return begin(request, opening, (signal) => client.openSession(request, signal), (isOpen) => noteOpen(isOpen ? request : null));
   }
 
   function begin(
@@ -212,6 +214,8 @@ export function createConnect(options: ConnectOptions): Connect {
     };
   }
 
+  forgetUnlessReloaded();
+
   const connect: Connect = {
     open,
     onSignedOut,
@@ -257,10 +261,10 @@ export function createConnect(options: ConnectOptions): Connect {
     connectors: ({ signal = forEver } = {}) => client.connectors(signal),
     sessionStatus: (id, { signal = forEver } = {}) => client.sessionStatus(id, signal),
     interrupted(isMine = () => true) {
-      const request = remembered(OPEN_KEY) as ConnectRequest | null;
-      if (request === null || !isMine(request)) return null;
-      remember(OPEN_KEY, null);
-      return request;
+      const left = leftOpen();
+      if (left === null || performance.now() > COMES_BACK_WITHIN_MS || !isMine(left)) return null;
+      noteOpen(null);
+      return left;
     },
   };
   return connect;
@@ -274,6 +278,28 @@ function invitation(): [code: string, isNew: boolean] | null {
     history.replaceState(history.state, "", location.pathname + location.search);
   }
   return remembered(INVITED_KEY) as [string, boolean] | null;
+}
+
+interface Open {
+  request: ConnectRequest;
+  /** When the page began that opened it: tells what an earlier page left from what is open in this one. */
+  page: number;
+}
+
+function noteOpen(request: ConnectRequest | null): void {
+  remember(OPEN_KEY, request && ({ request, page: performance.timeOrigin } satisfies Open));
+}
+
+/** Returns what was open in the page before this one. */
+function leftOpen(): ConnectRequest | null {
+  const open = remembered(OPEN_KEY) as Open | null;
+  return open === null || open.page === performance.timeOrigin ? null : open.request;
+}
+
+// Who left by a link, or through Back, has left the Hub too, and must not find it open at the next visit.
+function forgetUnlessReloaded(): void {
+  const [visit] = performance.getEntriesByType("navigation") as PerformanceNavigationTiming[];
+  if (visit?.type !== "reload" && leftOpen() !== null) noteOpen(null);
 }
 
 // What was open is remembered for this tab, never its token.

@@ -168,7 +168,10 @@ describe("who is signed out", () => {
 });
 
 describe("a reload in the middle", () => {
-  const reloaded = (request: object) => sessionStorage.setItem("connect-broker-open", JSON.stringify(request));
+  const begun = (type: NavigationTimingType, request: object) => {
+    vi.spyOn(performance, "getEntriesByType").mockReturnValue([{ type } as PerformanceNavigationTiming]);
+    sessionStorage.setItem("connect-broker-open", JSON.stringify({ request, page: performance.timeOrigin - 1 }));
+  };
   const button = (connect: Connect, provider: string) =>
     createElement(
       StrictMode,
@@ -181,7 +184,7 @@ describe("a reload in the middle", () => {
     );
 
   it("comes back to what this button had opened, with a new token", async () => {
-    reloaded({ provider: "bamboohr" });
+    begun("reload", { provider: "bamboohr" });
     const connect = connected();
     const other = render(button(connect, "workday"));
     const view = render(button(connect, "bamboohr"));
@@ -198,12 +201,37 @@ describe("a reload in the middle", () => {
   });
 
   it("comes back to the account that was being reconnected", async () => {
-    reloaded({ provider: "bamboohr", account_id: "acc_1" });
+    begun("reload", { provider: "bamboohr", account_id: "acc_1" });
     answers["POST /v1/connect-sessions"] = () => json(201, session({ mode: "edit", account_id: "acc_1" }));
     const connect = connected();
     list(connect);
     expect(await screen.findByText(/Hub for/)).toBeVisible();
     await userEvent.click(screen.getByRole("button", { name: "Close" }));
+    expect(connect.interrupted()).toBeNull();
+  });
+
+  it("is not what a link or Back is, from which nothing comes back, not even at a reload later", () => {
+    for (const type of ["navigate", "back_forward"] as const) {
+      begun(type, { provider: "bamboohr" });
+      expect(connected().interrupted()).toBeNull();
+      vi.spyOn(performance, "getEntriesByType").mockReturnValue([{ type: "reload" } as PerformanceNavigationTiming]);
+      expect(connected().interrupted()).toBeNull();
+    }
+  });
+
+  it("is not what is open in this page, whatever else is shown meanwhile", () => {
+    begun("reload", { provider: "workday" });
+    const connect = connected();
+    const flow = connect.open({ provider: "bamboohr" });
+    expect(connect.interrupted()).toBeNull();
+    flow.close();
+  });
+
+  it("is over a minute later", () => {
+    begun("reload", { provider: "bamboohr" });
+    const connect = connected();
+    const now = performance.now();
+    vi.spyOn(performance, "now").mockReturnValue(now + 61_000);
     expect(connect.interrupted()).toBeNull();
   });
 });
