@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 import sqlalchemy as sa
 import structlog
 from sqlalchemy import event
-from sqlalchemy.exc import DBAPIError, InvalidRequestError
+from sqlalchemy.exc import DBAPIError, InvalidRequestError, MissingGreenlet
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import PoolProxiedConnection, QueuePool
@@ -17,6 +17,7 @@ from sqlalchemy.util import greenlet_spawn
 from app.db.engine import READING, WRITING, close_engine
 from app.db.failures import Cause, DatabaseUnavailable, Failure, code_of, failure_of
 from app.db.liveness import Liveness
+from app.db.pool import BusyPool
 from app.db.statements import Row, Statement
 from app.metrics import Metrics
 
@@ -43,7 +44,7 @@ def _refuse_if_sealed(connection: sa.Connection, *_statement: Any) -> None:
         raise RuntimeError(message)
 
 
-async def _fetch(pooled: PoolProxiedConnection, text: str, arguments: Sequence[Any]) -> Sequence[Any]:
+async def _fetch(pool: BusyPool, pooled: PoolProxiedConnection, text: str, arguments: Sequence[Any]) -> Sequence[Any]:
     driver: Any = pooled.driver_connection
     try:
         records: Sequence[Any] = await driver.fetch(text, *arguments)
@@ -58,7 +59,11 @@ async def _fetch(pooled: PoolProxiedConnection, text: str, arguments: Sequence[A
         else:
             await greenlet_spawn(pooled.close)
         raise
-    await greenlet_spawn(pooled.close)
+    if pool.has_surplus:
+        await greenlet_spawn(pooled.close)
+    else:
+        # Nothing is waited for: no transaction is open, and the connection stays.
+        pooled.close()
     return records
 
 
@@ -115,19 +120,32 @@ class Database:
         if transaction_open.get():
             message = "transactions do not nest"
             raise RuntimeError(message)
+        pool = self.engine.sync_engine.pool
+        assert isinstance(pool, BusyPool)  # noqa: S101  what `open_engine` gives PostgreSQL
         compiled = statement.compiled(self.engine.dialect)
         arguments = compiled.arguments(parameters)
         is_connected = False
         try:
-            pooled = await greenlet_spawn(self.engine.sync_engine.pool.connect)
+            pooled = await self._connected(pool)
             is_connected = True
-            records = await _fetch(pooled, compiled.text, arguments)
+            records = await _fetch(pool, pooled, compiled.text, arguments)
         except Exception as error:
             unavailable = self._unavailable(error, is_connected=is_connected)
             if unavailable is None:
                 raise
             raise unavailable from error
         return compiled.rows(records)
+
+    async def _connected(self, pool: BusyPool) -> PoolProxiedConnection:
+        """Take a connection from the pool; in a greenlet, which is costly, only where something is waited for."""
+        entry = pool.next_entry
+        if entry is not None and self._liveness is not None and self._liveness.trusts(entry):
+            try:
+                return pool.connect()
+            except MissingGreenlet:
+                # The pool knows better, such as that the server was restarted, and has to connect.
+                pass
+        return await greenlet_spawn(pool.connect)
 
     @asynccontextmanager
     async def _begin(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from app.db.connector import DRIVER, Connector
+from app.db.pool import BusyPool
 from app.db.sqlite import SqliteConnections
 from app.settings import DatabaseSettings
 from app.settings.database_url import Pooler, SqliteUrl
@@ -40,6 +41,7 @@ def open_engine(settings: DatabaseSettings, *, statement_timeout_seconds: float 
     )
     engine = create_async_engine(
         URL.create(DRIVER),
+        poolclass=BusyPool,
         pool_size=settings.pool_size,
         max_overflow=settings.pool_overflow,
         pool_timeout=settings.pool_timeout_seconds,

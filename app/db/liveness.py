@@ -40,6 +40,15 @@ class Liveness:
         if now - self._retired_before >= _RETIRE_EVERY_SECONDS:
             self._retired_before = now
 
+    def trusts(self, entry: ConnectionPoolEntry) -> bool:
+        """Tell whether a connection can be used as it is: nothing has to be asked, and none to be opened instead."""
+        driver = entry.driver_connection
+        if driver is None or driver.is_closed():
+            return False
+        opened: float = entry.info.get(_OPENED, 0.0)
+        used: float = entry.info.get(_USED, 0.0)
+        return opened >= self._retired_before and time.monotonic() - used <= _IDLE_SECONDS
+
     def _look(self, connection: Any, entry: ConnectionPoolEntry, _proxy: object) -> None:
         """Look at a connection that is about to be used. Raises for one that the pool has to replace."""
         now = time.monotonic()

@@ -49,7 +49,12 @@ class DatabaseSettings(Section):
     pool_size: int = Field(
         default=10, ge=1, le=200, description="Connections kept to PostgreSQL; SQLite always uses one."
     )
-    pool_overflow: int = Field(default=10, ge=0, le=200, description="Further connections under load.")
+    pool_overflow: int = Field(
+        default=10,
+        ge=0,
+        le=200,
+        description="Further connections under load; each stays open until it was not needed for half a minute.",
+    )
     pool_timeout_seconds: float = Field(default=5, gt=0, le=60, description="Longest wait for a connection before 503.")
     statement_timeout_seconds: float = Field(default=10, gt=0, le=300, description="Longest single statement.")
 
