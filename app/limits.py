@@ -46,6 +46,9 @@ class Rate(Enum):
     USER_TOKENS_PER_SERVICE = "user_tokens_per_service"
     UNAUTHENTICATED_PER_ADDRESS = "unauthenticated_per_address"
 
+    # Each hit is found by it; the enumeration's own hash is that of the name, worked out in Python each time.
+    __hash__ = object.__hash__
+
 
 class SharedCounts:
     """Counts in Redis. After a failure nobody asks it for a second, and then one caller tries it for all."""

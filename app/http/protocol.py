@@ -66,19 +66,39 @@ class _RefusedError(Exception):
 
 
 class _OpenTransport:
-    """A transport to which writing after its end does nothing.
+    """A transport that sends an answer's head together with its body, and to which writing after its end does nothing.
 
-    Between a client's reset and `connection_lost` the loop runs other tasks, and uvloop raises to whoever writes then:
-    an answer that nobody waits for any more would end as an error of the application.
+    uvicorn writes head and body apart, and the second write costs the kernel as much as the first. Between a client's
+    reset and `connection_lost` the loop runs other tasks, and uvloop raises to whoever writes then: an answer that
+    nobody waits for any more would end as an error of the application.
     """
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
+        self._loop = loop
+        self._head = b""
 
     def write(self, data: bytes) -> None:
-        """Write, unless the connection is at its end."""
+        """Write, unless the connection is at its end; what begins like a head waits for the loop's next turn."""
+        if self._head:
+            data, self._head = self._head + data, b""
+        elif data.startswith(b"HTTP/1."):
+            self._head = data
+            self._loop.call_soon(self._write_head)
+            return
         if not self._transport.is_closing():
             self._transport.write(data)
+
+    def close(self) -> None:
+        """Close the connection once everything is written."""
+        self._write_head()
+        self._transport.close()
+
+    def _write_head(self) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            if not self._transport.is_closing():
+                self._transport.write(head)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -159,7 +179,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first head; turn the connection away if there are too many."""
-        super().connection_made(cast("asyncio.Transport", _OpenTransport(transport)))
+        super().connection_made(cast("asyncio.Transport", _OpenTransport(transport, self.loop)))
         # Whatever the client does not take from the kernel counts from its first byte on.
         transport.set_write_buffer_limits(high=0)
         if self.capacity.make_room(self, cast("Connections", self.connections)):

@@ -1,7 +1,8 @@
 """The JSON of linked accounts: one shape everywhere (browser, service, feed)."""
 
 from datetime import datetime
-from typing import Self
+from operator import attrgetter
+from typing import Any, Final, Self
 
 from pydantic import BaseModel, Field
 
@@ -42,18 +43,24 @@ class LinkedAccountOut(BaseModel):
     @classmethod
     def of(cls, account: LinkedAccount) -> Self:
         """Show a visible account."""
-        return cls.model_validate(
-            {
-                **{name: getattr(account, name) for name in cls.model_fields},
-                "status_reasons": list(account.status_reasons or ()),
-            }
-        )
+        return cls.model_validate(_shown(account))
 
 
 class LeavingAccountOut(LinkedAccountOut):
     """An account that is to be disconnected as soon as StackOne can be reached."""
 
     disconnect_requested_at: datetime
+
+
+_NAMES: Final = tuple(LeavingAccountOut.model_fields)
+_values: Final = attrgetter(*_NAMES)
+
+
+def _shown(account: LinkedAccount) -> dict[str, Any]:
+    """Return all that any of these shapes shows; each takes what it has a field for."""
+    shown = dict(zip(_NAMES, _values(account), strict=True))
+    shown["status_reasons"] = shown["status_reasons"] or []
+    return shown
 
 
 class LinkedAccountPage(BaseModel):
@@ -79,8 +86,7 @@ class FreshAccountOut(LinkedAccountOut):
     @classmethod
     def of_read(cls, account: LinkedAccount, *, is_stale: bool) -> Self:
         """Show a visible account, and whether it is older than was asked for."""
-        values = {name: getattr(account, name) for name in LinkedAccountOut.model_fields}
-        return cls.model_validate({**values, "status_reasons": list(account.status_reasons or ()), "stale": is_stale})
+        return cls.model_validate({**_shown(account), "stale": is_stale})
 
 
 class AccountPage(BaseModel):
