@@ -1,18 +1,21 @@
 """create_app: routers, middleware, error answers, and the jobs that run beside the requests."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import lru_cache
 
 from asgi_correlation_id import CorrelationIdMiddleware
 from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
 
 import app as package
 from app.connect_sessions import routes as connect_session_routes
 from app.gauges import begin_at_zero, watching_loop
 from app.http import health
 from app.http.cors import Cors
+from app.http.direct import Direct, Limited, Table
 from app.http.document import describe
 from app.http.middleware import AccessLog, PlainFailuresAsProblems, SecurityHeaders, WholePaths
 from app.http.problems import install_problem_answers
@@ -79,21 +82,23 @@ def create_app(settings: Settings, externals: Externals | None = None) -> FastAP
         swagger_ui_oauth2_redirect_url=None,
     )
     web.state.metrics = metrics
-    web.router.routes.extend(_routes(settings.http.max_webhook_bytes, settings.http.max_body_bytes).routes)
+    routes, table = _routes(settings.http.max_webhook_bytes, settings.http.max_body_bytes)
+    web.router.routes.extend(routes.routes)
     web.webhooks.include_router(push_routes.outgoing)
     install_problem_answers(web)
     web.openapi = describe(web)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
-    _install_middleware(web, settings, metrics, traces)
+    _install_middleware(web, table, settings, metrics, traces)
     return web
 
 
 @lru_cache(maxsize=4)
-def _routes(max_webhook_bytes: int, max_body_bytes: int) -> APIRouter:
+def _routes(max_webhook_bytes: int, max_body_bytes: int) -> tuple[APIRouter, Table]:
     # FastAPI finds out what a route needs when it is first asked for, which takes longer than all else of a start: once
     # for all applications of a process. Routes are tried in their order, and events are what comes most.
     whole = APIRouter()
-    whole.include_router(sync_routes.webhook, max_body_size=max_webhook_bytes)
+    limited: list[Limited] = []
     for router in (
+        sync_routes.webhook,
         connect_session_routes.browser,
         connect_session_routes.catalogue,
         linked_account_routes.browser,
@@ -109,8 +114,10 @@ def _routes(max_webhook_bytes: int, max_body_bytes: int) -> APIRouter:
         invitation_routes.owner_use,
         health.router,
     ):
-        whole.include_router(router, max_body_size=max_body_bytes)
-    return whole
+        most = max_webhook_bytes if router is sync_routes.webhook else max_body_bytes
+        whole.include_router(router, max_body_size=most)
+        limited += [Limited(route, most) for route in router.routes if isinstance(route, APIRoute)]
+    return whole, Table(limited)
 
 
 def _open_traces(settings: Settings) -> Traces:
@@ -128,8 +135,9 @@ def _open_traces(settings: Settings) -> Traces:
     )
 
 
-def _install_middleware(web: FastAPI, settings: Settings, metrics: Metrics, traces: Traces) -> None:
+def _install_middleware(web: FastAPI, table: Table, settings: Settings, metrics: Metrics, traces: Traces) -> None:
     """Add the middleware from the innermost to the outermost."""
+    web.add_middleware(Direct, table=table, on_errors=web.exception_handlers)
     web.add_middleware(WholePaths)
     if settings.http.allowed_origins:
         web.add_middleware(Cors, http=settings.http, csrf_header=settings.identity.csrf_header)
@@ -138,4 +146,9 @@ def _install_middleware(web: FastAPI, settings: Settings, metrics: Metrics, trac
     web.add_middleware(SecurityHeaders, documentation_paths=_DOCUMENTATION_PATHS)
     if traces.is_on:
         web.add_middleware(Traced, traces=traces)
-    web.add_middleware(CorrelationIdMiddleware, header_name="X-Request-ID")
+    web.add_middleware(CorrelationIdMiddleware, header_name="X-Request-ID", generator=_request_id, transformer=None)
+
+
+def _request_id() -> str:
+    # An id and no secret: the system's randomness would be a call to the kernel for each request.
+    return f"{random.getrandbits(128):032x}"

@@ -27,15 +27,14 @@ from app.connect_sessions.schemas import (
 from app.errors import BeingDisconnected, Conflict, Forbidden, NotFound, UpstreamRejected
 from app.http.callers import EndUserDep, MintingUserDep, RuntimeDep, requires
 from app.http.problems import OF_SERVICES, OF_USERS, WITH_BODY, WITH_PARAMETERS, documented
-from app.http.route import Route
 from app.identity.caller import Scope, Service
 from app.inputs import OwnerId, ShortText
 from app.limits import Rate
 from app.policy.rules import Channel
 
-browser = APIRouter(prefix="/v1/connect-sessions", tags=["browser"], route_class=Route)
-catalogue = APIRouter(prefix="/v1/connectors", tags=["browser"], route_class=Route)
-service = APIRouter(prefix="/v1/owners/{owner_id}", tags=["service"], route_class=Route)
+browser = APIRouter(prefix="/v1/connect-sessions", tags=["browser"])
+catalogue = APIRouter(prefix="/v1/connectors", tags=["browser"])
+service = APIRouter(prefix="/v1/owners/{owner_id}", tags=["service"])
 
 AccountReader = Annotated[Service, Depends(requires(Scope.ACCOUNTS_READ))]
 Connectors = Annotated[ConnectorsQuery, Query()]

@@ -9,11 +9,10 @@ from pydantic import BaseModel, Field
 from app.http.callers import RuntimeDep
 from app.http.problems import documented
 from app.http.readiness import Readiness, Standing, check_readiness
-from app.http.route import Route
 
 logger = structlog.get_logger(__name__)
 
-router = APIRouter(tags=["health"], route_class=Route)
+router = APIRouter(tags=["health"])
 
 
 class Health(BaseModel):

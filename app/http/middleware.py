@@ -4,6 +4,8 @@ Pure ASGI classes: decorated middleware costs ten times as much and breaks cance
 """
 
 import time
+from collections.abc import Sequence
+from typing import Final
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -44,17 +46,33 @@ class SecurityHeaders:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in SECURITY_HEADERS.items():
-                    if not (is_documentation and name == "content-security-policy"):
-                        headers.setdefault(name, value)
-                headers.setdefault("cache-control", "no-store")
-                headers.add_vary_header("Authorization")
-                headers.add_vary_header("Cookie")
-                headers.add_vary_header("Origin")
+                message["headers"] = _with_security(message["headers"], is_documentation=is_documentation)
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
+
+
+_SECURITY: Final = tuple(
+    (name.encode(), value.encode()) for name, value in {**SECURITY_HEADERS, "cache-control": "no-store"}.items()
+)
+_VARY: Final = ("Authorization", "Cookie", "Origin")
+_VARY_ALONE: Final = (b"vary", ", ".join(_VARY).encode())
+
+
+def _with_security(headers: Sequence[tuple[bytes, bytes]], *, is_documentation: bool) -> list[tuple[bytes, bytes]]:
+    """Return an answer's headers with those that are missing; by hand, since every answer goes through here."""
+    names = {name for name, _ in headers}
+    added = [
+        (name, value)
+        for name, value in _SECURITY
+        if name not in names and not (is_documentation and name == b"content-security-policy")
+    ]
+    if b"vary" not in names:
+        return [*headers, *added, _VARY_ALONE]
+    varied = MutableHeaders(raw=[*headers, *added])
+    for name in _VARY:
+        varied.add_vary_header(name)
+    return varied.raw
 
 
 class WholePaths:

@@ -16,7 +16,6 @@ from app.errors import (
 )
 from app.http.callers import EndUserDep, MintingUserDep, RuntimeDep, requires
 from app.http.problems import OF_SERVICES, OF_USERS, WITH_BODY, WITH_PARAMETERS, documented
-from app.http.route import Route
 from app.identity.caller import EndUser, Scope, Service
 from app.inputs import OwnerId, ProviderKey, ShortText
 from app.invitations.invite import invite
@@ -38,11 +37,11 @@ from app.invitations.use import Asker, use
 from app.linked_accounts.queries import FreshQuery
 from app.policy.rules import Channel
 
-browser = APIRouter(prefix="/v1/invitations", tags=["browser"], route_class=Route)
-service = APIRouter(prefix="/v1/owners/{owner_id}/invitations", tags=["service"], route_class=Route)
+browser = APIRouter(prefix="/v1/invitations", tags=["browser"])
+service = APIRouter(prefix="/v1/owners/{owner_id}/invitations", tags=["service"])
 
-own_use = APIRouter(prefix="/v1/use", tags=["browser"], route_class=Route)
-owner_use = APIRouter(prefix="/v1/owners/{owner_id}/use", tags=["service"], route_class=Route)
+own_use = APIRouter(prefix="/v1/use", tags=["browser"])
+owner_use = APIRouter(prefix="/v1/owners/{owner_id}/use", tags=["service"])
 
 AccountReader = Annotated[Service, Depends(requires(Scope.ACCOUNTS_READ))]
 AccountWriter = Annotated[Service, Depends(requires(Scope.ACCOUNTS_WRITE))]

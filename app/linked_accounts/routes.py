@@ -7,7 +7,6 @@ from fastapi import APIRouter, Depends, Query, Response
 from app.errors import Gone, NotFound, UpstreamRejected
 from app.http.callers import EndUserDep, RuntimeDep, requires
 from app.http.problems import OF_SERVICES, OF_USERS, WITH_PARAMETERS, documented
-from app.http.route import Route
 from app.identity.caller import Scope, Service
 from app.inputs import AccountIdText, OwnerId
 from app.linked_accounts import feed, store
@@ -26,8 +25,8 @@ from app.linked_accounts.schemas import (
 )
 from app.runtime import Runtime
 
-browser = APIRouter(prefix="/v1/linked-accounts", tags=["browser"], route_class=Route)
-service = APIRouter(prefix="/v1", tags=["service"], route_class=Route)
+browser = APIRouter(prefix="/v1/linked-accounts", tags=["browser"])
+service = APIRouter(prefix="/v1", tags=["service"])
 
 Accounts = Annotated[AccountsQuery, Query()]
 Events = Annotated[EventsQuery, Query()]

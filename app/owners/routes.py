@@ -7,7 +7,6 @@ from fastapi import APIRouter, Depends, Query, Response
 from app.errors import NotConfigured, NotFound
 from app.http.callers import RuntimeDep, requires
 from app.http.problems import OF_SERVICES, WITH_BODY, WITH_PARAMETERS, documented
-from app.http.route import Route
 from app.identity.caller import Scope, Service
 from app.inputs import OwnerId, ShortText
 from app.owners.erasure import erase_owner, get_receipt
@@ -27,7 +26,7 @@ from app.owners.schemas import (
 from app.owners.tables import ErasureState
 from app.owners.user_tokens import issue_user_token, revoke_user_tokens
 
-service = APIRouter(prefix="/v1", tags=["service"], route_class=Route)
+service = APIRouter(prefix="/v1", tags=["service"])
 
 AccountReader = Annotated[Service, Depends(requires(Scope.ACCOUNTS_READ))]
 OwnerWriter = Annotated[Service, Depends(requires(Scope.OWNERS_WRITE))]

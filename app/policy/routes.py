@@ -6,12 +6,11 @@ from fastapi import APIRouter, Depends
 
 from app.http.callers import RuntimeDep, requires
 from app.http.problems import OF_SERVICES, WITH_BODY, documented
-from app.http.route import Route
 from app.identity.caller import Scope, Service
 from app.policy.rules import consider, decide
 from app.policy.schemas import ExplainRequest, Explanation
 
-service = APIRouter(prefix="/v1/policy", tags=["service"], route_class=Route)
+service = APIRouter(prefix="/v1/policy", tags=["service"])
 
 PolicyReader = Annotated[Service, Depends(requires(Scope.POLICY_READ))]
 

@@ -8,7 +8,6 @@ from fastapi import Path as PathParameter
 from app.errors import NotFound
 from app.http.callers import RuntimeDep, requires
 from app.http.problems import OF_SERVICES, WITH_PARAMETERS, documented
-from app.http.route import Route
 from app.identity.caller import Scope, Service
 from app.inputs import ShortText
 from app.push.deliver import list_deliveries, list_destinations, replay_dead, replay_one, send_test
@@ -16,7 +15,7 @@ from app.push.messages import ChangeMessage
 from app.push.queries import DeliveriesQuery
 from app.push.schemas import DeliveryPage, DestinationPage, Replayed, Tested
 
-service = APIRouter(prefix="/v1/push/destinations", tags=["service"], route_class=Route)
+service = APIRouter(prefix="/v1/push/destinations", tags=["service"])
 outgoing = APIRouter()
 """What is posted to destinations, for the OpenAPI document."""
 

@@ -7,7 +7,6 @@ from fastapi import APIRouter, Depends, Request
 from app.errors import InsufficientScope, Overloaded, Unauthenticated, Unavailable
 from app.http.callers import RuntimeDep, requires
 from app.http.problems import OF_SERVICES, WITH_BODY, documented
-from app.http.route import Route
 from app.identity.caller import Scope, Service
 from app.stackone.webhook import SIGNATURE_HEADER
 from app.sync import sweep
@@ -15,8 +14,8 @@ from app.sync.inbox import receive
 from app.sync.schemas import Receipt, SweepAccepted, SweepRequest, SyncStatus
 from app.sync.status import read_status
 
-webhook = APIRouter(prefix="/v1/webhooks", tags=["webhook"], route_class=Route)
-service = APIRouter(prefix="/v1/sync", tags=["service"], route_class=Route)
+webhook = APIRouter(prefix="/v1/webhooks", tags=["webhook"])
+service = APIRouter(prefix="/v1/sync", tags=["service"])
 
 
 @webhook.post(

@@ -24,17 +24,17 @@ class Limit:
 
 
 LIMITS = {
-    "mint": Limit(waits=3, built=0, calls=930, goal=3),
-    "list": Limit(waits=1, built=0, calls=440, goal=1),
-    "list by service key": Limit(waits=2, built=0, calls=780, goal=2),
-    "get": Limit(waits=1, built=0, calls=470, goal=1),
-    "get by service key": Limit(waits=2, built=0, calls=760, goal=2),
-    "confirm": Limit(waits=2, built=0, calls=910, goal=3),
-    "webhook": Limit(waits=1, built=0, calls=470, goal=1),
-    "webhook, repeated": Limit(waits=1, built=0, calls=450, goal=1),
+    "mint": Limit(waits=3, built=0, calls=810, goal=3),
+    "list": Limit(waits=1, built=0, calls=280, goal=1),
+    "list by service key": Limit(waits=2, built=0, calls=500, goal=2),
+    "get": Limit(waits=1, built=0, calls=300, goal=1),
+    "get by service key": Limit(waits=2, built=0, calls=480, goal=2),
+    "confirm": Limit(waits=2, built=0, calls=740, goal=3),
+    "webhook": Limit(waits=1, built=0, calls=375, goal=1),
+    "webhook, repeated": Limit(waits=1, built=0, calls=350, goal=1),
     # Where the first is on its way when the others come, it is a group of one and a group of nineteen.
-    "twenty webhooks at once": Limit(waits=2, built=0, calls=7010, goal=2),
-    "events page": Limit(waits=2, built=0, calls=800, goal=2),
+    "twenty webhooks at once": Limit(waits=2, built=0, calls=4980, goal=2),
+    "events page": Limit(waits=2, built=0, calls=540, goal=2),
     "refresh of one account": Limit(waits=2, built=0, calls=410, goal=2),
     "refresh, nothing due": Limit(waits=1, built=0, calls=80, goal=1),
 }

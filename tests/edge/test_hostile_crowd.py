@@ -232,7 +232,10 @@ async def edge(sqlite_databases: SqliteDatabases) -> AsyncIterator[Edge]:
     }
     # The crowd mints as well, through one connection: on a slow machine the good wait longer than a person would.
     database = {"pool_timeout_seconds": 60}
-    async with open_edge(sqlite_databases.create(), http=http, limits=limits, database=database) as opened:
+    stackone = {"requests_per_minute": 100_000}
+    async with open_edge(
+        sqlite_databases.create(), http=http, limits=limits, database=database, stackone=stackone
+    ) as opened:
         yield opened
 
 

@@ -6,11 +6,12 @@ from typing import Any
 
 import httpx2
 import pytest
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.http.route import Route
+from app.http.direct import Direct, Limited, Table
 from tests.support.world import World, open_world
 
 pytestmark = pytest.mark.anyio
@@ -134,15 +135,52 @@ class Told(BaseModel):
 
 
 async def test_a_result_of_another_kind_than_declared_is_a_mistake_of_ours() -> None:
-    router = APIRouter(route_class=Route)
+    web = FastAPI()
 
-    @router.get("/odd")
+    @web.get("/odd")
     async def odd() -> Told:
         result: Any = {"a": 1}
         return result  # type: ignore[no-any-return]
 
-    web = FastAPI()
-    web.include_router(router)
+    routes = [Limited(route, 0) for route in web.routes if isinstance(route, APIRoute)]
+    web.add_middleware(Direct, table=Table(routes), on_errors=web.exception_handlers)
     async with through(web) as client:
         with pytest.raises(TypeError, match="odd returned dict instead of Told"):
             await client.get("/odd")
+
+
+def _table(*paths: tuple[str, str, bool]) -> Table:
+    web = FastAPI()
+    for number, (method, path, is_plain) in enumerate(paths):
+
+        async def answer() -> Told:
+            return Told(a=0)
+
+        web.add_api_route(path, answer, methods=[method], response_model=Told if is_plain else None, name=str(number))
+    return Table([Limited(route, 0) for route in web.routes if isinstance(route, APIRoute)])
+
+
+@pytest.mark.parametrize(
+    ("paths", "asked", "found"),
+    [
+        ([("GET", "/a", True)], ("GET", "/a"), "0"),
+        ([("GET", "/a", True)], ("POST", "/a"), None),
+        ([("GET", "/a", True)], ("GET", "/a/"), None),
+        # Routes are tried in their order: whichever fits first answers, and if that is the framework's, the framework.
+        ([("GET", "/{x}", True), ("GET", "/a", True)], ("GET", "/a"), "0"),
+        ([("GET", "/a", True), ("GET", "/{x}", True)], ("GET", "/a"), "0"),
+        ([("GET", "/a", False), ("GET", "/{x}", True)], ("GET", "/a"), None),
+        ([("GET", "/{x}", False), ("GET", "/a", True)], ("GET", "/a"), None),
+        ([("GET", "/{x}", False), ("GET", "/{y}", True)], ("GET", "/a"), None),
+        ([("GET", "/{x}", True), ("GET", "/{y}", True)], ("GET", "/b"), "0"),
+        ([("POST", "/{x}", True), ("GET", "/a", True)], ("GET", "/a"), "1"),
+        # What spans several parts of a path, or is no text, the framework reads.
+        ([("GET", "/{x:path}", True)], ("GET", "/a/b"), None),
+        ([("GET", "/{x:int}", True)], ("GET", "/7"), None),
+    ],
+)
+def test_requests_go_where_the_framework_would_send_them(
+    paths: list[tuple[str, str, bool]], asked: tuple[str, str], found: str | None
+) -> None:
+    entry = _table(*paths).find(*asked)
+    assert (None if entry is None else entry[0].lean.route.name) == found
