@@ -105,6 +105,60 @@ def test_the_hub_takes_the_vendors_theme_object(context: WatchedContext, house: 
     )
 
 
+# What the modal dialogs of component libraries do to a page, as seen of Radix UI: the pointer, focus and scrolling are
+# theirs, and what happens outside of them closes them.
+_MODAL = """() => {
+  const dialog = document.createElement("div");
+  dialog.setAttribute("role", "dialog");
+  dialog.setAttribute("aria-label", "The product's own");
+  dialog.style.cssText = "position: fixed; inset: 10vh 10vw; z-index: 50; background: white; pointer-events: auto";
+  document.body.style.pointerEvents = "none";
+  dialog.append(document.querySelector("#connect"));
+  document.body.append(dialog);
+  const isOutside = (event) => !dialog.contains(event.target);
+  const close = () => dialog.remove();
+  document.addEventListener("pointerdown", (event) => isOutside(event) && close());
+  document.addEventListener("keydown", (event) => event.key === "Escape" && !event.defaultPrevented && close(), true);
+  document.addEventListener("wheel", (event) => isOutside(event) && event.preventDefault(), { passive: false });
+  document.addEventListener("focusin", (event) => isOutside(event) && document.querySelector("#connect")?.focus());
+}"""
+
+
+def test_a_modal_dialog_of_the_page(context: WatchedContext, snap: Snap) -> None:
+    page = open_host(context, "plain")
+    page.set_viewport_size({"width": 900, "height": 420})
+    page.evaluate(_MODAL)
+    opener = page.get_by_role("button", name="Connect BambooHR", exact=True)
+    modal = page.get_by_role("dialog", name="The product's own")
+    opener.click()
+    hub = page.get_by_role("dialog", name="Connect BambooHR")
+    page.get_by_role("textbox", name="Subdomain").click()
+    page.keyboard.type("acme")
+    expect(page.get_by_role("textbox", name="Subdomain")).to_have_value("acme")
+    snap(page, "modal")
+    overlay = page.locator(".scb-overlay")
+    page.mouse.move(450, 20)
+    page.mouse.wheel(0, 200)
+    page.wait_for_function("document.querySelector('.scb-overlay').scrollTop > 0")
+    region = page.get_by_role("button", name="Region")
+    options = page.locator("[data-dropdown-option]")
+    region.click()
+    options.first.click()
+    expect(options).to_have_count(0)
+    region.click()
+    expect(options.first).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(options).to_have_count(0)
+    expect(region).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(overlay).to_be_visible()
+    hub.get_by_role("button", name="Close").focus()
+    page.keyboard.press("Escape")
+    expect(hub).to_be_hidden()
+    expect(modal).to_be_visible()
+    expect(opener).to_be_focused()
+
+
 def test_two_languages(context: WatchedContext, house: House, snap: Snap) -> None:
     house.link("alice", "workday")
     page = open_host(context, "shadcn-v4", query="?locale=de-CH")

@@ -16,6 +16,9 @@ export async function createView(options: ViewOptions): Promise<View> {
   return new FlowView(options, await loadWords(options.locale, options.words));
 }
 
+/** The lists of the Hub, which it opens at the end of the body. */
+const HUB_LISTS = ".malachite-dropdown-surface, .malachite-multiselect-surface, .malachite-actionmenu-surface";
+
 interface Shown {
   token: string;
   hub: ShownHub | null;
@@ -30,6 +33,7 @@ class FlowView implements View {
   readonly #theme: ThemeWatch;
   readonly #overlay: Overlay | null;
   readonly #leaveHistory: () => void;
+  readonly #life = new AbortController();
   #shown: Shown | null = null;
   #countdown: ReturnType<typeof setInterval> | undefined;
 
@@ -50,6 +54,10 @@ class FlowView implements View {
     if (overlay && provider) catalogueOf(options.connect).then((known) => overlay.setTitle(title(known)), () => {});
     (options.mount ?? this.#overlay?.body)?.append(this.#root);
     this.#overlay?.open();
+    // A modal dialog of the page closes when something outside of it is pressed, and lets nothing outside of it scroll.
+    const keep = (event: Event) => (event.target as Element).closest(`.scb-overlay, ${HUB_LISTS}`) && event.stopPropagation();
+    for (const type of ["pointerdown", "wheel", "touchmove"])
+      document.body.addEventListener(type, keep, { signal: this.#life.signal, passive: true });
     this.#leaveHistory = options.closeOnBack ? closeOnBack(options.close) : () => {};
   }
 
@@ -76,6 +84,7 @@ class FlowView implements View {
 
   remove(): void {
     clearInterval(this.#countdown);
+    this.#life.abort();
     this.#leaveHistory();
     this.#theme.stop();
     this.#dropHub();
@@ -196,6 +205,9 @@ class Overlay {
   readonly #heading: HTMLElement;
   readonly #panel: HTMLElement;
   readonly #before = document.activeElement;
+  readonly #onClose: () => void;
+  /** What had the focus in the Hub last: what opened its list, while one is open. */
+  #focused: HTMLElement | null = null;
   #inert: HTMLElement[] = [];
 
   constructor(title: string, language: string, close: string, onClose: () => void) {
@@ -205,17 +217,32 @@ class Overlay {
     this.#panel = h("div", { class: "scb-panel", role: "dialog" }, head, this.body);
     this.#element = h("div", { class: "scb scb-overlay", lang: language }, this.#panel);
     this.setTitle(title);
-    this.#element.addEventListener("keydown", (event) => {
-      if (event.key === "Escape" && !event.defaultPrevented && !this.body.contains(event.target as Node)) onClose();
-    });
+    this.#onClose = onClose;
+    // The Hub stands in a shadow, and the first of the path is the field itself.
+    this.body.addEventListener("focusin", (event) => (this.#focused = event.composedPath()[0] as HTMLElement));
   }
 
   open(): void {
     this.#inert = [...document.body.children].filter((child): child is HTMLElement => child instanceof HTMLElement && !child.inert);
     for (const child of this.#inert) child.inert = true;
     document.body.append(this.#element);
+    addEventListener("keydown", this.#escape, { capture: true });
     this.#heading.focus();
   }
+
+  // Before a dialog of the page takes it for its own: those listen at the document, and leave alone what was prevented. So do
+  // the Hub's lists, which close as well when something else is pressed.
+  readonly #escape = (event: KeyboardEvent) => {
+    const target = event.target as Node;
+    const list = document.querySelector(HUB_LISTS);
+    const isOurs = target === document.body || this.#element.contains(target) || list?.contains(target);
+    if (event.key !== "Escape" || event.isComposing || !isOurs) return;
+    event.preventDefault();
+    if (list) {
+      this.#element.dispatchEvent(new MouseEvent("mousedown", { bubbles: true }));
+      this.#focused?.focus();
+    } else if (!this.body.contains(target)) this.#onClose();
+  };
 
   setTitle(title: string): void {
     this.#heading.textContent = title;
@@ -227,6 +254,7 @@ class Overlay {
   }
 
   remove(): void {
+    removeEventListener("keydown", this.#escape, { capture: true });
     for (const child of this.#inert) child.inert = false;
     this.#element.remove();
     // What was pressed may have been drawn anew meanwhile, or be gone.
