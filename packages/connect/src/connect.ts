@@ -298,6 +298,8 @@ function leftOpen(): ConnectRequest | null {
 
 // Who left by a link, or through Back, has left the Hub too, and must not find it open at the next visit.
 function forgetUnlessReloaded(): void {
+  // Pages are drawn on servers, too, and some of those know neither storage nor navigation.
+  if (typeof document === "undefined") return;
   const [visit] = performance.getEntriesByType("navigation") as PerformanceNavigationTiming[];
   if (visit?.type !== "reload" && leftOpen() !== null) noteOpen(null);
 }

@@ -227,6 +227,15 @@ describe("a reload in the middle", () => {
     flow.close();
   });
 
+  it("is nothing to a server that draws the page", () => {
+    vi.stubGlobal("document", undefined);
+    vi.stubGlobal("sessionStorage", undefined);
+    vi.stubGlobal("performance", { now: () => 0 });
+    const left = connected().interrupted();
+    vi.unstubAllGlobals();
+    expect(left).toBeNull();
+  });
+
   it("is over a minute later", () => {
     begun("reload", { provider: "bamboohr" });
     const connect = connected();
