@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from app.audit.entries import Action, AuditEntry, append_alone
 from app.connect_sessions.ledger import Session
-from app.connect_sessions.opening import Closing, Opening, close_minting, write_down
+from app.connect_sessions.opening import Closing, Opening, close_minting, write_down, write_down_unless_linked
 from app.connect_sessions.tables import Mode, Status
 from app.db.counters import raise_counter
 from app.errors import AppError, BeingDisconnected, FieldError, Forbidden, NotFound, Unprocessable
@@ -69,7 +69,88 @@ async def mint(runtime: Runtime, owner: Owner, request: ConnectSessionRequest, c
     """
     expires_in = request.expires_in or rules.default_lifetime(runtime.settings.sessions, channel)
     request = replace(request, expires_in=expires_in)
-    account, grant, rule = await _decide(runtime, owner, request, channel)
+    known: Sequence[LinkedAccount] | None = None
+    owner_name: str | None = None
+    decided = _decide_first(runtime, owner, request, channel)
+    if decided is not None:
+        owner_name, known = await write_down_unless_linked(runtime.database, decided[0], most=_ACCOUNTS_CONSIDERED)
+    if decided is None or owner_name is None:
+        decided = await _decide(runtime, owner, request, channel, known)
+        owner_name = await write_down(runtime.database, decided[0])
+    opening, grant = decided
+    session = opening.session
+    granted = replace(
+        request,
+        provider=session.provider,
+        account_id=session.account_id,
+        categories=grant.categories,
+        # False is StackOne's default.
+        multiple=True if session.multiple else None,
+        expires_in=grant.expires_in,
+    )
+    opened = await _open_at_stackone(
+        runtime, session.id, OwnedConnectSessionRequest(owner.owner_id, owner_name, owner.username, granted)
+    )
+    runtime.metrics.sessions.labels(channel.value, session.mode.value).inc()
+    logger.info(
+        "connect_session_minted",
+        session_id=session.id,
+        channel=channel.value,
+        mode=session.mode.value,
+        actor=owner.requested_by,
+        rule=opening.rule,
+    )
+    return Minted(
+        id=session.id,
+        token=opened.token,
+        auth_link_url=opened.auth_link_url,
+        expires_at=session.expires_at,
+        expires_in=grant.expires_in,
+        mode=session.mode,
+        account_id=session.account_id,
+        provider=session.provider,
+        owner_id=owner.owner_id,
+        owner_name=owner_name,
+        name_pinned=owner.owner_name not in {owner_name, owner.owner_id},
+    )
+
+
+def _decide_first(
+    runtime: Runtime, owner: Owner, request: ConnectSessionRequest, channel: Channel
+) -> tuple[Opening, Grant] | None:
+    """Decide about a first account of a provider, as most sessions are for; None where that has to be looked at.
+
+    Whether it is a first one, the store says when the session is written down.
+    """
+    if request.account_id is not None or request.provider is None or request.multiple:
+        return None
+    decision = rules.decide(runtime.policy, _question(owner, request, channel, request.provider, has_account=False))
+    if decision.grant is None:
+        return None
+    return _decided(runtime, owner, request, channel, None, decision.grant, decision.rule)
+
+
+async def _decide(
+    runtime: Runtime,
+    owner: Owner,
+    request: ConnectSessionRequest,
+    channel: Channel,
+    known: Sequence[LinkedAccount] | None,
+) -> tuple[Opening, Grant]:
+    """Decide which account is edited, if there is one, and by which rule; `known` are those of the provider."""
+    account, grant, rule = await _account_and_grant(runtime, owner, request, channel, known)
+    return _decided(runtime, owner, request, channel, account, grant, rule)
+
+
+def _decided(
+    runtime: Runtime,
+    owner: Owner,
+    request: ConnectSessionRequest,
+    channel: Channel,
+    account: LinkedAccount | None,
+    grant: Grant,
+    rule: str | None,
+) -> tuple[Opening, Grant]:
     mode = Mode.EDIT if account else Mode.CREATE
     started = runtime.clock.now()
     session = Session(
@@ -87,61 +168,38 @@ async def mint(runtime: Runtime, owner: Owner, request: ConnectSessionRequest, c
         # It is irrelevant in an edit session.
         multiple=grant.multiple and mode is Mode.CREATE,
     )
-    owner_name = await write_down(runtime.database, _opening(runtime, owner, session, grant, rule))
-    granted = replace(
-        request,
-        provider=session.provider,
-        account_id=session.account_id,
-        categories=grant.categories,
-        # False is StackOne's default.
-        multiple=True if session.multiple else None,
-        expires_in=grant.expires_in,
-    )
-    opened = await _open_at_stackone(
-        runtime, session.id, OwnedConnectSessionRequest(owner.owner_id, owner_name, owner.username, granted)
-    )
-    runtime.metrics.sessions.labels(channel.value, mode.value).inc()
-    logger.info(
-        "connect_session_minted",
-        session_id=session.id,
-        channel=channel.value,
-        mode=mode.value,
-        actor=owner.requested_by,
-        rule=rule,
-    )
-    return Minted(
-        id=session.id,
-        token=opened.token,
-        auth_link_url=opened.auth_link_url,
-        expires_at=session.expires_at,
-        expires_in=grant.expires_in,
-        mode=mode,
-        account_id=session.account_id,
-        provider=session.provider,
-        owner_id=owner.owner_id,
-        owner_name=owner_name,
-        name_pinned=owner.owner_name not in {owner_name, owner.owner_id},
-    )
+    return _opening(runtime, owner, session, grant, rule), grant
 
 
-async def _decide(
-    runtime: Runtime, owner: Owner, request: ConnectSessionRequest, channel: Channel
-) -> tuple[LinkedAccount | None, Grant, str | None]:
-    """Return the account to edit, if there is one, with what policy grants and the rule that grants it."""
-    known = await _candidates(runtime, owner.owner_id, request)
-    candidates = [account for account in known if not account.leaving]
-    question = rules.Request(
+def _question(
+    owner: Owner, request: ConnectSessionRequest, channel: Channel, provider: str | None, *, has_account: bool
+) -> rules.Request:
+    return rules.Request(
         owner_id=owner.owner_id,
         channel=channel,
         expires_in=request.expires_in or 0,
-        provider=candidates[0].provider if request.account_id is not None else request.provider,
+        provider=provider,
         categories=request.categories,
         connector_profile_id=request.connector_profile_id,
         # StackOne ignores it beside an account.
         multiple=bool(request.multiple) and request.account_id is None,
-        has_account=bool(candidates),
+        has_account=has_account,
         claims=owner.claims,
     )
+
+
+async def _account_and_grant(
+    runtime: Runtime,
+    owner: Owner,
+    request: ConnectSessionRequest,
+    channel: Channel,
+    known: Sequence[LinkedAccount] | None,
+) -> tuple[LinkedAccount | None, Grant, str | None]:
+    """Return the account to edit, if there is one, with what policy grants and the rule that grants it."""
+    known = await _candidates(runtime, owner.owner_id, request, known)
+    candidates = [account for account in known if not account.leaving]
+    provider = candidates[0].provider if request.account_id is not None else request.provider
+    question = _question(owner, request, channel, provider, has_account=bool(candidates))
     grant, rule = await _granted(runtime, owner, question)
     if known and not candidates and not grant.multiple:
         # StackOne would open the dying account for editing, and what is typed would go with it.
@@ -170,15 +228,19 @@ async def _granted(runtime: Runtime, owner: Owner, question: rules.Request) -> t
     return decision.grant, decision.rule
 
 
-async def _candidates(runtime: Runtime, owner_id: str, request: ConnectSessionRequest) -> Sequence[LinkedAccount]:
+async def _candidates(
+    runtime: Runtime, owner_id: str, request: ConnectSessionRequest, known: Sequence[LinkedAccount] | None
+) -> Sequence[LinkedAccount]:
     """Return the account that is named, or else the owner's accounts of the provider, the best to edit first."""
     if request.account_id is not None:
         return [await _named(runtime, owner_id, request.account_id, request.provider)]
     if request.provider is None:
         return []
-    existing = await list_of_provider_for_owner(
-        runtime.database, owner_id, request.provider, limit=_ACCOUNTS_CONSIDERED
-    )
+    existing = known
+    if existing is None:
+        existing = await list_of_provider_for_owner(
+            runtime.database, owner_id, request.provider, limit=_ACCOUNTS_CONSIDERED
+        )
     # A second account would be a duplicate: offer the one that needs attention, else the newest.
     now = runtime.clock.now()
     return sorted(existing, key=lambda account: (account.needs_reauth, account.created_at or now), reverse=True)

@@ -6,6 +6,7 @@ PostgreSQL that is one statement, a function of the migrations; SQLite does the 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -18,8 +19,15 @@ from app.connect_sessions.tables import Status, connect_sessions
 from app.db.database import Database
 from app.db.statements import Statement
 from app.db.tables import Json, UtcDateTime
+from app.linked_accounts.store import (
+    SOME_OF_PROVIDER,
+    LinkedAccount,
+    list_of_provider_for_owner,
+    of_provider,
+)
 
 _S = connect_sessions.c
+_OUTCOME_COLUMNS: Final = 6
 
 
 @dataclass(frozen=True)
@@ -43,16 +51,51 @@ _PARAMETERS: Final[dict[str, TypeEngine[Any]]] = {
     "most_live": sa.Integer(),
     "most_accounts": sa.Integer(),
 }
-_OUTCOME = sa.func.open_connect_session(
-    *(sa.bindparam(name, type_=type_) for name, type_ in _PARAMETERS.items())
-).table_valued(
-    sa.column("pinned_name", sa.Text),
-    sa.column("opened", sa.Boolean),
-    sa.column("live", sa.BigInteger),
-    sa.column("first_end", UtcDateTime()),
-    sa.column("accounts", sa.BigInteger),
-)
-_OPEN: Final = Statement(sa.select(*_OUTCOME.c))
+
+
+def _outcome(function: str, *more: sa.ColumnClause[Any]) -> sa.TableValuedAlias:
+    parameters = (sa.bindparam(name, type_=type_) for name, type_ in _PARAMETERS.items())
+    called: sa.Function[Any] = getattr(sa.func, function)(*parameters)
+    return called.table_valued(
+        sa.column("pinned_name", sa.Text),
+        sa.column("opened", sa.Boolean),
+        sa.column("live", sa.BigInteger),
+        sa.column("first_end", UtcDateTime()),
+        sa.column("accounts", sa.BigInteger),
+        *more,
+    )
+
+
+def _open_unless_linked() -> Statement:
+    outcome = _outcome("open_connect_session_unless_linked", sa.column("linked", sa.Boolean))
+    accounts = SOME_OF_PROVIDER.where(outcome.c.linked).lateral("linked_account")
+    return Statement(sa.select(*outcome.c, *accounts.c).select_from(outcome.outerjoin(accounts, sa.true())))
+
+
+_OPEN: Final = Statement(sa.select(*_outcome("open_connect_session").c))
+_OPEN_UNLESS_LINKED: Final = _open_unless_linked()
+
+
+async def write_down_unless_linked(
+    database: Database, opening: Opening, *, most: int
+) -> tuple[str | None, Sequence[LinkedAccount]]:
+    """Write a session for a provider down if its owner has no account of it, and return the name that is pinned.
+
+    Otherwise no name but up to `most` of the accounts are returned, and nothing is written. Raises as `write_down`.
+    """
+    session = opening.session
+    assert session.provider is not None  # noqa: S101  so says the caller
+    if database.dialect == "sqlite":
+        known = await list_of_provider_for_owner(database, session.owner_id, session.provider, limit=most)
+        return (None, known) if known else (await _step_by_step(database, opening), [])
+    parameters = {**_parameters(opening), **of_provider(session.owner_id, session.provider, limit=most)}
+    rows = await database.fetch(_OPEN_UNLESS_LINKED, parameters)
+    name, opened, live, first_end, accounts, linked, *_account = rows[0]
+    if not linked:
+        return _pinned(opening, name, live, first_end, accounts, opened=opened), []
+    known = [LinkedAccount(*row[_OUTCOME_COLUMNS:]) for row in rows if row[_OUTCOME_COLUMNS] is not None]
+    # One that was verified while the statement ran is seen by the function, and not by the query around it.
+    return None, known or await list_of_provider_for_owner(database, session.owner_id, session.provider, limit=most)
 
 
 async def write_down(database: Database, opening: Opening) -> str:
@@ -60,22 +103,37 @@ async def write_down(database: Database, opening: Opening) -> str:
 
     Raises TooManyRequests or Forbidden where the owner has as much as it may have; nothing is written then.
     """
-    session = opening.session
     if database.dialect == "sqlite":
         return await _step_by_step(database, opening)
-    parameters = {
-        "session": _row(opening),
-        "owner_name": opening.owner_name,
-        "now": session.created_at,
-        "most_live": opening.most_live,
-        "most_accounts": opening.most_accounts,
-    }
-    ((name, opened, live, first_end, accounts),) = await database.fetch(_OPEN, parameters)
+    ((name, opened, live, first_end, accounts),) = await database.fetch(_OPEN, _parameters(opening))
+    return _pinned(opening, name, live, first_end, accounts, opened=opened)
+
+
+def _pinned(
+    opening: Opening,
+    name: str,
+    live: int,
+    first_end: datetime,
+    accounts: int,
+    *,
+    opened: bool,
+) -> str:
+    session = opening.session
     if not opened and live >= opening.most_live:
         raise ledger.too_many_sessions(session.channel, opening.most_live, first_end, session.created_at)
     if not opened:
         raise ledger.too_many_accounts(opening.most_accounts or 0, accounts, opening.rule or "")
     return str(name)
+
+
+def _parameters(opening: Opening) -> dict[str, Any]:
+    return {
+        "session": _row(opening),
+        "owner_name": opening.owner_name,
+        "now": opening.session.created_at,
+        "most_live": opening.most_live,
+        "most_accounts": opening.most_accounts,
+    }
 
 
 def _row(opening: Opening) -> dict[str, Any]:

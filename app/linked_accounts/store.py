@@ -161,7 +161,9 @@ _SOME_OF_OWNER = (
     .limit(sa.bindparam("limit", type_=sa.Integer))
 )
 _PAGE_OF_OWNER: Final = Statement(_SOME_OF_OWNER)
-_PAGE_OF_PROVIDER: Final = Statement(_SOME_OF_OWNER.where(sa.func.lower(_C.provider) == sa.bindparam("provider")))
+SOME_OF_PROVIDER: Final = _SOME_OF_OWNER.where(sa.func.lower(_C.provider) == sa.bindparam("provider"))
+"""The query of `list_of_provider_for_owner`, for a larger statement."""
+_PAGE_OF_PROVIDER: Final = Statement(SOME_OF_PROVIDER)
 
 
 async def list_for_owner(
@@ -182,8 +184,13 @@ async def list_of_provider_for_owner(
     database: Database, owner_id: str, provider: str, *, limit: int
 ) -> list[LinkedAccount]:
     """Return up to `limit` accounts that one owner has of a provider."""
-    parameters = {"owner_id": owner_id, "provider": provider.lower(), "after": "", "limit": limit}
-    return [LinkedAccount(*row) for row in await database.fetch(_PAGE_OF_PROVIDER, parameters)]
+    found = await database.fetch(_PAGE_OF_PROVIDER, of_provider(owner_id, provider, limit=limit))
+    return [LinkedAccount(*row) for row in found]
+
+
+def of_provider(owner_id: str, provider: str, *, limit: int) -> dict[str, Any]:
+    """Return the parameters of `SOME_OF_PROVIDER`."""
+    return {"owner_id": owner_id, "provider": provider.lower(), "after": "", "limit": limit}
 
 
 async def get_for_owner(database: Database, owner_id: str, account_id: str) -> LinkedAccount | None:

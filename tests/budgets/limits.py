@@ -24,7 +24,8 @@ class Limit:
 
 
 LIMITS = {
-    "mint": Limit(waits=3, built=0, calls=810, goal=3),
+    "mint": Limit(waits=2, built=0, calls=710, goal=2),
+    "mint to reconnect": Limit(waits=3, built=0, calls=1060, goal=3),
     "list": Limit(waits=1, built=0, calls=280, goal=1),
     "list by service key": Limit(waits=2, built=0, calls=500, goal=2),
     "get": Limit(waits=1, built=0, calls=300, goal=1),

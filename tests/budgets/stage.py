@@ -149,6 +149,10 @@ class Stage:
         """Open a session for a provider of which the owner has no account."""
         await self.ask("POST", "/v1/connect-sessions", caller=self.user, body=b'{"provider":"hibob"}')
 
+    async def reconnect(self) -> None:
+        """Open a session for a provider of which the owner has accounts: StackOne is asked about one of them first."""
+        await self.ask("POST", "/v1/connect-sessions", caller=self.user, body=b'{"provider":"bamboohr"}')
+
     async def confirm(self) -> None:
         """Confirm an account that the store does not know yet."""
         account_id = f"confirmed{next(self._number):012}"

@@ -42,6 +42,7 @@ async def refresh_none(stage: Stage) -> None:
 
 ACTS: dict[str, Act] = {
     "mint": Stage.mint,
+    "mint to reconnect": Stage.reconnect,
     "list": lambda stage: stage.ask("GET", "/v1/linked-accounts", caller=stage.user),
     "get": lambda stage: stage.ask("GET", "/v1/linked-accounts/known000000000001", caller=stage.user),
     "get by service key": lambda stage: stage.ask("GET", "/v1/accounts/known000000000001", caller=stage.service),
