@@ -91,7 +91,11 @@ def _write(target: Path | None, text: str, tables: list[Table]) -> None:
     target.write_text(text, encoding="utf-8")
     images = target.parent / "images"
     images.mkdir(exist_ok=True)
-    (images / "performance.svg").write_text(picture(tables), encoding="utf-8")
+    drawn = {"performance.svg": picture(tables)}
+    for table in tables:
+        drawn |= table.images
+    for name, drawing in drawn.items():
+        (images / name).write_text(drawing, encoding="utf-8")
     progress(f"written to {target}")
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
+from bench import flame
 from bench.field import NEEDS, Field, Served, open_field
 from bench.load import Spread, Turn, load
 from bench.machine import LOAD_CORES, SERVER_CORE, cpu_seconds, free_port, memory_mib, pinned, running
@@ -67,6 +68,8 @@ class Table:
     notes: list[str] = field(default_factory=list)
     bars: dict[str, float] = field(default_factory=dict)
     """CPU of the server per request, in microseconds, for the picture."""
+    images: dict[str, str] = field(default_factory=dict)
+    """Pictures of its own, by the names of their files."""
 
 
 def progress(text: str) -> None:
@@ -338,6 +341,32 @@ def _ready(served: Served, *, of_broker: bool) -> float:
     return served.start_seconds + time.monotonic() - started
 
 
+def profile(plan: Plan) -> list[Table]:
+    """See where the time of a mint and of a list goes."""
+    jobs = ("mint", "list")
+    table = Table("profile", "Where the broker's time goes", ("share of the samples", *jobs))
+    if not flame.PY_SPY.exists():
+        table.notes.append("Not measured: py-spy is not installed (`pip install py-spy`).")
+        return [table]
+    seconds = 6 if plan.quick else 30
+    found: dict[str, Mapping[str, float]] = {}
+    with _field() as place, place.serving("broker") as served, TemporaryDirectory(prefix="bench-") as folder:
+        for job in jobs:
+            progress(f"profile: {job}")
+            file, output = place.requests(job), Path(folder) / job
+            load(served.port, served.pid, file, connections=CONNECTIONS, seconds=2)
+            sampling = flame.record(served.pid, seconds, output)
+            load(served.port, served.pid, file, connections=CONNECTIONS, seconds=seconds + 1)
+            sampling.wait(60)
+            stacks = output.read_text(encoding="utf-8")
+            found[job] = flame.shares(stacks)
+            table.images[f"flame-{job}.svg"] = flame.draw(stacks, f"A {job}: what is called by what, by samples")
+    layers = dict.fromkeys(name for job in jobs for name in found[job])
+    table.rows = [(name, *(f"{found[job].get(name, 0):.1%}" for job in jobs)) for name in layers]
+    table.notes.append("Sampling slows the broker down; what counts is the shares.")
+    return [table]
+
+
 def sqlite(plan: Plan) -> list[Table]:
     """Have the broker and Express answer over a SQLite file each, as durable as on PostgreSQL."""
     tables = []
@@ -357,4 +386,5 @@ OTHERS: Mapping[str, Callable[[Plan], list[Table]]] = {
     "replicas": replicas,
     "sqlite": sqlite,
     "idle": idle,
+    "profile": profile,
 }

@@ -55,6 +55,7 @@ def page(tables: Sequence[Table], plan: Plan, *, facts: Sequence[str], missing: 
         ]
         lines += [_row(row) for row in table.rows]
         lines += ["", *(f"{note}\n" for note in table.notes)]
+        lines += [f"![{table.title}: {name}](images/{name})\n" for name in table.images]
     return "\n".join(lines).rstrip() + "\n"
 
 
