@@ -41,14 +41,6 @@ Connectors = Annotated[ConnectorsQuery, Query()]
 SessionWriter = Annotated[Service, Depends(requires(Scope.SESSIONS_WRITE))]
 
 
-async def _minting_service(owner_id: OwnerId, caller: SessionWriter, runtime: RuntimeDep) -> Service:
-    await runtime.limiter.take(Rate.MINT_PER_OWNER, owner_id)
-    return caller
-
-
-MintingService = Annotated[Service, Depends(_minting_service)]
-
-
 @browser.post(
     "",
     status_code=201,
@@ -137,10 +129,11 @@ async def poll_owner_session(
 )
 async def open_owner_session(
     owner_id: OwnerId,
-    caller: MintingService,
+    caller: SessionWriter,
     runtime: RuntimeDep,
     body: OwnerSessionRequest | None = None,
 ) -> OwnerSessionToken:
+    await runtime.limiter.take(Rate.MINT_PER_OWNER, owner_id)
     body = body or OwnerSessionRequest()
     owner = caller.on_behalf_of(owner_id, body.origin_owner_name, body.origin_username)
     return OwnerSessionToken.of(await mint(runtime, owner, body.request(), Channel.SERVICE))
@@ -155,10 +148,11 @@ async def open_owner_session(
 )
 async def make_auth_link(
     owner_id: OwnerId,
-    caller: MintingService,
+    caller: SessionWriter,
     runtime: RuntimeDep,
     body: OwnerSessionRequest | None = None,
 ) -> AuthLink:
+    await runtime.limiter.take(Rate.MINT_PER_OWNER, owner_id)
     body = body or OwnerSessionRequest()
     owner = caller.on_behalf_of(owner_id, body.origin_owner_name, body.origin_username)
     return AuthLink.of(await mint(runtime, owner, body.request(), Channel.AUTH_LINK))

@@ -9,7 +9,7 @@ from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
 
 from app.errors import Unauthenticated
-from app.http.peer import PEER, VERIFIED
+from app.http.peer import CALLER, PEER, VERIFIED
 from app.identity.authenticate import Credentials
 from app.identity.caller import EndUser, Scope, Service
 from app.limits import Rate
@@ -95,7 +95,10 @@ class _Users(SecurityBase):
         self._rates = (Rate.REQUESTS_PER_USER, Rate.REQUESTS_PER_OWNER, *rates)
 
     async def __call__(self, request: Request) -> EndUser:
-        """Verify the credential of a request, and count the request."""
+        """Verify the credential of a request, and count the request, once."""
+        known = request.scope.get(CALLER)
+        if isinstance(known, EndUser):
+            return known
         runtime = await _runtime(request)
         try:
             user = await runtime.authenticator.end_user(_credentials(request, runtime))
@@ -105,6 +108,7 @@ class _Users(SecurityBase):
         request.scope[VERIFIED] = True
         person, owner = (user.issuer, user.subject), (user.owner_id,)
         await runtime.limiter.take_all(*((rate, person if rate in _OF_USERS else owner) for rate in self._rates))
+        request.scope[CALLER] = user
         return user
 
 
@@ -117,7 +121,10 @@ class _Services(SecurityBase):
         self.scope = scope
 
     async def __call__(self, request: Request) -> Service:
-        """Verify the credential of a request, count the request, and see what the credential allows."""
+        """Verify the credential of a request, count the request, once, and see what the credential allows."""
+        known = request.scope.get(CALLER)
+        if isinstance(known, Service):
+            return known
         runtime = await _runtime(request)
         try:
             service = await runtime.authenticator.service(_credentials(request, runtime))
@@ -128,6 +135,7 @@ class _Services(SecurityBase):
         await runtime.limiter.take(Rate.REQUESTS_PER_SERVICE, service.kind.value, service.credential_id)
         # From the path only: declared as a parameter it would turn into a query parameter on routes without an owner.
         service.require(self.scope, request.path_params.get("owner_id"))
+        request.scope[CALLER] = service
         return service
 
 

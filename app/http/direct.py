@@ -98,24 +98,27 @@ class Direct:
             await self._app(scope, receive, send)
             return
         found = self._table.find(scope["method"], scope["path"])
-        if found is None or not _is_within(scope["headers"], found[0].max_body_size):
+        if found is None:
             await self._app(scope, receive, send)
             return
         lean = found[0].lean
         scope["path_params"] = found[1]
         scope["route"] = lean.route
         request = Request(scope, receive, send)
+        respond = self._app
         try:
-            response = await lean.answer(request)
+            # Whoever may not call is told so before a body is asked for (Expect: 100-continue), or kept.
+            known = await lean.depended_on(request)
+            if _is_within(scope["headers"], found[0].max_body_size):
+                respond = await lean.answer(request, known)
         except OddBody as odd:
-            await self._app(scope, odd.again(receive), send)
-            return
+            receive = odd.again(receive)
         except Exception as error:
             on_error = self._on_error(error)
             if on_error is None:
                 raise
-            response = await on_error(request, error)
-        await response(scope, receive, send)
+            respond = await on_error(request, error)
+        await respond(scope, receive, send)
 
     def _on_error(self, error: Exception) -> OnError | None:
         found: OnError | None = next(
@@ -213,16 +216,15 @@ class Lean:
         self._status = route.status_code or 200
         self._short_query = lru_cache(maxsize=_MOST_QUERIES)(self._query)
 
-    async def answer(self, request: Request) -> Response:
-        """Answer one request. Raises what the route raises, and OddBody before anything was done."""
+    async def answer(self, request: Request, known: dict[str, Any]) -> Response:
+        """Answer one request; `known` is what its dependencies said. Raises what the route raises, and OddBody."""
         body: Any = PydanticUndefined
         if self.route.body_field is not None:
             body = await _body(request)
-        arguments = await self._depended_on(request)
-        errors = await self._add_input(arguments, request, body)
+        errors = await self._add_input(known, request, body)
         if errors:
             raise RequestValidationError(errors, body=None if body is PydanticUndefined else body)
-        result = await self.route.endpoint(**arguments)
+        result = await self.route.endpoint(**known)
         if isinstance(result, Response):
             return result
         if type(result) is not self._model:
@@ -230,7 +232,7 @@ class Lean:
             raise TypeError(message)
         return Response(self._write(result), self._status, media_type="application/json")
 
-    async def _depended_on(self, request: Request) -> dict[str, Any]:
+    async def depended_on(self, request: Request) -> dict[str, Any]:
         """Call the dependencies; return those that the endpoint itself asks for."""
         found: dict[object, Any] = {}
         for step in self._steps:

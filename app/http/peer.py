@@ -7,3 +7,6 @@ PEER: Final = "broker.peer"
 
 VERIFIED: Final = "broker.verified"
 """There once its credential was found good."""
+
+CALLER: Final = "broker.caller"
+"""Who sent it, once that is known and its request counted: the framework asks again where it judges the body."""

@@ -7,6 +7,7 @@ for connections are in `capacity`. One deadline at a time runs for what a client
 """
 
 import asyncio
+import re
 from collections.abc import Callable
 from enum import Enum, auto
 from functools import partial
@@ -29,6 +30,8 @@ _MOST_PIPELINED = 16
 _ONE_TURN_SECONDS = 0.001
 # A head of nothing but tiny headers takes twenty times its size.
 _MOST_HEADERS = 200
+# A name or an IPv4 address, or an IPv6 address in brackets, and a port (RFC 9112 section 3.2).
+_HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Za-z:.%_~-]+\])(?::[0-9]*)?")
 
 
 def _answer(problem: type[AppError], line: str, *more: str) -> bytes:
@@ -279,7 +282,7 @@ class GuardedProtocol(HttpToolsProtocol):
         """Go on to the body; shed the request if there are too many."""
         if self.parser.should_upgrade():
             return
-        if len(self.pipeline) >= _MOST_PIPELINED:
+        if len(self.pipeline) >= _MOST_PIPELINED or not self._has_one_host():
             raise _RefusedError(InvalidRequest)
         if self._is_answering and self._head_bytes() > self.limits.max_header_bytes:
             # The piece in which a head begins behind another request is not counted for it.
@@ -331,6 +334,13 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _head_bytes(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + len(b": \r\n") for name, value in self.headers)
+
+    def _has_one_host(self) -> bool:
+        """Tell whether nobody in front can have sent it elsewhere than it says; HTTP/1.0 may say nothing."""
+        hosts = [value for name, value in self.headers if name == b"host"]
+        if not hosts:
+            return self.parser.get_http_version() == "1.0"
+        return len(hosts) == 1 and _HOST.fullmatch(hosts[0]) is not None
 
     def _let_go(self) -> None:
         # Heads that wait behind others are kept, all of them together.

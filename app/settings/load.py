@@ -5,6 +5,7 @@ unsafe in this environment, so that an operator fixes one list instead of restar
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -78,10 +79,19 @@ def _environment_name(*parts: str | int) -> str:
 _WORDING = {
     "missing": "is required",
     "extra_forbidden": "no such setting; see docs/configuration.md",
+    "too_short": "must not be empty",
     "tuple_type": 'must be a JSON list, such as ["..."]',
     "model_type": "must be a JSON object",
     "model_attributes_type": "must be a JSON object",
 }
+
+
+def _follows_from_others(problem: ErrorDetails, problems: Sequence[ErrorDetails]) -> bool:
+    """Tell whether a list only counts as too short because its entries have mistakes, which are told."""
+    place = problem["loc"]
+    return problem["type"] == "too_short" and any(
+        len(other["loc"]) > len(place) and other["loc"][: len(place)] == place for other in problems
+    )
 
 
 def _wording(problem: ErrorDetails) -> str:
@@ -110,7 +120,10 @@ class _Reading:
         try:
             return TypeAdapter(cast("Any", field.annotation)).validate_python(self._raw.get(name, {}))
         except ValidationError as error:
-            for problem in error.errors(include_input=False, include_url=False, include_context=False):
+            problems = error.errors(include_input=False, include_url=False)
+            for problem in problems:
+                if _follows_from_others(problem, problems):
+                    continue
                 variable = _environment_name(name, *problem["loc"])
                 if variable not in self._refused:
                     self.mistakes.append(f"{variable}: {_wording(problem)}")

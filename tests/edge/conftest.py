@@ -12,6 +12,7 @@ from typing import Any
 import httpx2
 import pytest
 import uvicorn
+from fastapi import FastAPI
 
 from app.http.server import server_config
 from app.main import create_app
@@ -49,6 +50,7 @@ class Edge:
 
     port: int
     server: uvicorn.Server
+    web: FastAPI
     issuer: Issuer
     settings: Settings
     sent_upstream: list[httpx2.Request]
@@ -141,7 +143,7 @@ async def open_edge(
     up = asyncio.create_task(server.up.wait())
     await asyncio.wait({running, up}, return_when=asyncio.FIRST_COMPLETED)
     try:
-        yield Edge(bound.getsockname()[1], server, issuer, settings, sent)
+        yield Edge(bound.getsockname()[1], server, web, issuer, settings, sent)
     finally:
         up.cancel()
         server.should_exit = True

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import json
+import re
 
 import pytest
 
@@ -66,7 +67,7 @@ async def test_half_a_body_has_a_deadline(edge: Edge, body: bytes) -> None:
 async def test_a_body_that_trickles_has_a_deadline(edge: Edge) -> None:
     async with edge.connected() as (reader, writer), asyncio.timeout(4):
         reading = asyncio.create_task(reader.read())
-        writer.write(CHUNKED + b"\r\n")
+        writer.write(CHUNKED + edge.as_user() + b"\r\n")
         while not reading.done():
             writer.write(b"1\r\n \r\n")
             await asyncio.wait({reading}, timeout=0.1)
@@ -129,7 +130,7 @@ async def test_bodies_do_not_count_as_head(edge: Edge) -> None:
 
 @pytest.mark.parametrize("size", [17_000, 25_000, 40_000])
 async def test_a_pipelined_head_is_limited_too(edge: Edge, size: int) -> None:
-    large = b"GET /livez HTTP/1.1\r\nX: " + b"a" * size + b"\r\n\r\n"
+    large = b"GET /livez HTTP/1.1\r\nHost: b\r\nX: " + b"a" * size + b"\r\n\r\n"
     assert statuses(await edge.send(LIVE + large)) == [200]
 
 
@@ -225,3 +226,37 @@ async def test_too_many_connections_are_shed_with_a_time_to_come_back(database_u
         received = await edge.send(LIVE.replace(b"/livez", b"/v1/linked-accounts"))
         is_problem(received, 503, "overloaded")
         assert b"retry-after: 1\r\n" in received
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [b"Content-Length: 2\r\n", b"Content-Length: 99999999\r\n", b"Transfer-Encoding: chunked\r\n"],
+    ids=["a length", "too much", "chunked"],
+)
+@pytest.mark.parametrize("credential", [b"", b"Authorization: Bearer sk_no\r\n"], ids=["none", "a bad one"])
+async def test_nobody_is_asked_for_a_body_before_the_credential_was_looked_at(
+    edge: Edge, framing: bytes, credential: bytes
+) -> None:
+    tried = 0
+    for path, methods in edge.web.openapi()["paths"].items():
+        for method in (method for method, operation in methods.items() if "requestBody" in operation):
+            line = f"{method.upper()} {re.sub('{[^}]*}', 'x', path)} HTTP/1.1\r\n".encode()
+            head = line + b"Host: b\r\nContent-Type: application/json\r\n" + framing + credential
+            received = await edge.send(head + b"Expect: 100-continue\r\n\r\n", within=4)
+            # One that says that it is too large is not read, whoever sends it.
+            assert statuses(received) in ([401], [413] if b"99999999" in framing else []), line
+            tried += 1
+    assert tried > 10
+
+
+async def test_a_body_that_the_framework_judges_is_counted_once(database_url: str) -> None:
+    once = {"mint_per_user": "1/hour"}
+    async with open_edge(database_url, limits=once) as edge:
+        head = CHUNKED + edge.as_user() + b"Expect: 100-continue\r\n\r\n"
+        async with edge.connected() as (reader, writer):
+            writer.write(head)
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
+            writer.write(b"2\r\n{}\r\n0\r\n\r\n")
+            assert statuses(await read_answer(reader)) == [201]
+            writer.write(head)
+            assert statuses(await read_answer(reader)) == [429]

@@ -48,6 +48,15 @@ AMBIGUOUS = {
     "no method at all": b"/livez HTTP/1.1\r\nHost: b\r\n\r\n" + HIDDEN,
     "another protocol": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + HIDDEN,
     "a TLS hello": bytes.fromhex("160301020001") + b"\x00" * 100,
+    "no host": b"GET /livez HTTP/1.1\r\n\r\n",
+    "two hosts": b"GET /livez HTTP/1.1\r\nHost: b\r\nHost: c\r\n\r\n",
+    "the same host twice": b"GET /livez HTTP/1.1\r\nHost: b\r\nHost: b\r\n\r\n",
+    "two hosts, one far behind": b"GET /livez HTTP/1.1\r\nHost: b\r\nX: y\r\nhOST: c\r\n\r\n",
+    "two hosts in HTTP/1.0": b"GET /livez HTTP/1.0\r\nHost: b\r\nHost: c\r\n\r\n",
+    "a host with a path": b"GET /livez HTTP/1.1\r\nHost: b/c\r\n\r\n",
+    "a host with a user": b"GET /livez HTTP/1.1\r\nHost: a@b\r\n\r\n",
+    "a list of hosts": b"GET /livez HTTP/1.1\r\nHost: b, c\r\n\r\n",
+    "no host beside an upgrade": b"GET /livez HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
     "a target that is not ASCII": b"GET /\xff\xfe HTTP/1.1\r\nHost: b\r\n\r\n" + HIDDEN,
 }
 
@@ -66,6 +75,19 @@ async def test_an_ambiguous_request_in_two_segments_is_refused_too(edge: Edge) -
     for cut in range(1, len(request), 97):
         assert statuses(await edge.send(request[:cut], request[cut:], within=4)) in ([400], [])
     assert edge.sent_upstream == []
+
+
+@pytest.mark.parametrize(
+    "host",
+    [b"", b"b", b"10.0.0.7:8000", b"[::1]:8000", b"[fe80::1%25eth0]", b"broker.default.svc.cluster.local.:80", b"a_b"],
+)
+async def test_hosts_as_proxies_and_probes_write_them_are_taken(edge: Edge, host: bytes) -> None:
+    received = await edge.send(b"GET /livez HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n" % host)
+    assert statuses(received) == [200]
+
+
+async def test_http_1_0_needs_no_host(edge: Edge) -> None:
+    assert statuses(await edge.send(b"GET /livez HTTP/1.0\r\n\r\n")) == [200]
 
 
 async def test_an_upgrade_is_not_followed(edge: Edge) -> None:

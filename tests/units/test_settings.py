@@ -483,3 +483,23 @@ def test_redis_elsewhere_speaks_tls_or_somebody_said_that_it_need_not(
     assert "pw" not in "".join(found)
     if not wrong:
         load_settings()
+
+
+def told(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> list[str]:
+    """Return what is said of one setting."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    return list(caught.value.mistakes)
+
+
+def test_a_list_is_not_called_empty_because_its_entries_have_mistakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "BROKER_IDENTITY__ISSUERS"
+    [line] = told(monkeypatch, name, issuers(algorithms=["HS256"]))
+    assert "a secret goes with HS* algorithms" in line
+    [line] = told(monkeypatch, name, issuers(audiences=[7]))
+    assert "AUDIENCES" in line
+    assert told(monkeypatch, name, "[]") == [f"{name}: must not be empty"]
+    assert told(monkeypatch, name, issuers(audiences=[])) == [
+        "BROKER_IDENTITY__ISSUERS__AUDIENCES[0]: must not be empty"
+    ]
