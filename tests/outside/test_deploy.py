@@ -7,7 +7,9 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tarfile
+import time
 import zipfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -35,6 +37,7 @@ EVERY_VALUE = {
     "settings": {"BROKER_HTTP__ALLOWED_ORIGINS": '["https://app.example.com"]', "BROKER_LOGS__LEVEL": "DEBUG"},
     "secretName": "another",
     "service": {"port": 8080, "annotations": {"example.com/name": "value"}},
+    "preStopSeconds": 7,
     "drainSeconds": 20,
     "shutdownSeconds": 30,
     "resources": {"limits": {"memory": "1Gi", "cpu": "2"}},
@@ -97,7 +100,7 @@ def test_the_chart_renders_what_kubernetes_takes(tools: Path, tmp_path: Path) ->
     variants: Sequence[Sequence[str]] = (
         (),
         ("--values", str(every)),
-        ("--set", "replicas=1,networkPolicy.enabled=false,migrate.enabled=false"),
+        ("--set", "replicas=1,networkPolicy.enabled=false,migrate.enabled=false,preStopSeconds=0"),
         ("--set", f"image.digest=sha256:{'a' * 64},service.type=LoadBalancer,podLabels.team=core"),
     )
     # All of them at once: the checker takes long to read its schemas.
@@ -106,7 +109,17 @@ def test_the_chart_renders_what_kubernetes_takes(tools: Path, tmp_path: Path) ->
     for version in ("1.28", "1.36"):
         passed = run(tools / "bin" / "kubernetes-validate", "-k", version, "--strict", file)
         assert passed.count("passed for resource deployment/") == len(variants)
-    for wrong in ("replicas=0", "settings.BORKER_X=1", "imagee.tag=x", "image.digest=latest"):
+    ends = re.findall(r"time\.sleep\((\d+)\)|terminationGracePeriodSeconds: (\d+)", file.read_text())
+    # Each is the chart's own time, or 7 + 20 + 30, or nothing before SIGTERM; and ten seconds for the rest.
+    assert ends == [("", "40"), ("5", ""), ("", "67"), ("7", ""), ("", "35"), ("", "40"), ("5", "")]
+    for wrong in (
+        "replicas=0",
+        "preStopSeconds=-1",
+        "preStopSeconds=5s",
+        "settings.BORKER_X=1",
+        "imagee.tag=x",
+        "image.digest=latest",
+    ):
         with pytest.raises(AssertionError, match="don't meet the specifications"):
             rendered(tools, "--set", wrong)
 
@@ -132,7 +145,13 @@ def test_the_pods_are_hardened_and_name_settings_that_there_are() -> None:
     [deployment] = [d["spec"] for d in documents if d["kind"] == "Deployment"]
     grace = deployment["template"]["spec"]["terminationGracePeriodSeconds"]
     env = {entry["name"]: entry["value"] for entry in deployment["template"]["spec"]["containers"][0]["env"]}
-    assert grace > int(env["BROKER_HTTP__DRAIN_SECONDS"]) + int(env["BROKER_HTTP__SHUTDOWN_SECONDS"])
+    pre_stop = deployment["template"]["spec"]["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
+    began = time.monotonic()
+    # With this Python instead of the image's.
+    run(sys.executable, *pre_stop[1:], env={})
+    waits = time.monotonic() - began
+    assert waits >= 5
+    assert grace > waits + int(env["BROKER_HTTP__DRAIN_SECONDS"]) + int(env["BROKER_HTTP__SHUTDOWN_SECONDS"])
 
 
 def test_the_unit_is_one_that_systemd_takes(tmp_path: Path) -> None:

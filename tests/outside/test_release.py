@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+import app
 from tests.checks.pages import ROOT
 
 pytestmark = pytest.mark.timeout(1000)
@@ -106,7 +107,8 @@ def test_the_bill_of_materials_lists_what_the_lock_file_does(deploy_tools: Path)
     passes("make", "--no-print-directory", "sbom")
     bill = json.loads((ROOT / "build/sbom.json").read_text())
     assert bill["bomFormat"] == "CycloneDX"
-    assert bill["metadata"]["component"]["name"] == "connect-broker"
+    described = bill["metadata"]["component"]
+    assert (described["name"], described["version"]) == ("connect-broker", app.__version__)
     listed = {(each["name"].lower(), each["version"]) for each in bill["components"]}
     assert listed == set(_LOCKED.findall((ROOT / "requirements.lock").read_text()))
     for component in bill["components"]:
