@@ -15,18 +15,12 @@ _SHOWN_LENGTH = 200
 _OWN_HEADERS = ("authorization", "content-type", "x-request-id")
 # Tracers and fetch wrappers add these to every call of a page; the broker ignores them.
 _HARMLESS_HEADERS = (
-    "traceparent",
-    "tracestate",
-    "baggage",
-    "sentry-trace",
-    "x-datadog-origin",
-    "x-datadog-parent-id",
-    "x-datadog-sampled",
-    "x-datadog-sampling-priority",
-    "x-datadog-tags",
-    "x-datadog-trace-id",
-    "idempotency-key",
-    "x-requested-with",
+    *("traceparent", "tracestate", "baggage", "sentry-trace", "b3", "uber-trace-id"),
+    *(f"x-b3-{name}" for name in ("traceid", "spanid", "parentspanid", "sampled", "flags")),
+    *(f"x-datadog-{name}" for name in ("origin", "parent-id", "sampled", "sampling-priority", "tags", "trace-id")),
+    *("newrelic", "x-newrelic-id", "x-newrelic-transaction", "elastic-apm-traceparent"),
+    *("x-amzn-trace-id", "x-cloud-trace-context", "x-correlation-id"),
+    *("idempotency-key", "x-requested-with", "cache-control", "pragma"),
 )
 
 

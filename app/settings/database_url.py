@@ -87,6 +87,7 @@ _WORD = re.compile(r"[A-Za-z][A-Za-z_.]{1,39}")
 _SCHEMES: Final = {"postgresql", "postgres", "postgresql+asyncpg"}
 _SQLITE_SCHEMES: Final = {"sqlite", "sqlite+aiosqlite"}
 _TARGETS: Final = {"any", "primary", "standby", "read-write", "read-only", "prefer-standby"}
+_SYSTEM: Final = "system"
 _YES: Final = {"true", "1", "yes", "on"}
 _NO: Final = {"false", "0", "no", "off"}
 
@@ -273,6 +274,12 @@ def _apply(words: Mapping[str, str], found: dict[str, object]) -> PostgresqlUrl:
             found |= setter(value) if value else {}
         except ValueError as error:
             raise UrlMistake(f"{name}: {error}") from None
+    if (
+        words.get("sslrootcert") == _SYSTEM
+        and found.setdefault("sslmode", SslMode.VERIFY_FULL) is not SslMode.VERIFY_FULL
+    ):
+        # So says libpq too: with an authority that signs for anybody, only the name makes sure of the server.
+        raise UrlMistake(f"sslrootcert: {_SYSTEM} goes with sslmode=verify-full")
     # Keyword arguments of one dataclass, each made by the setter of its type.
     return PostgresqlUrl(**found)  # type: ignore[arg-type]
 
@@ -298,7 +305,7 @@ def _libpq_sslmode(value: str) -> dict[str, object]:
 
 def _root_certificate(value: str) -> dict[str, object]:
     # libpq's word for the authorities that the system trusts.
-    return {"sslrootcert": None if value == "system" else Path(value)}
+    return {"sslrootcert": None if value == _SYSTEM else Path(value)}
 
 
 def _seconds(value: str) -> dict[str, object]:

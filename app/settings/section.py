@@ -21,6 +21,8 @@ class Environment(Enum):
 # Everything that broker-demo generates begins like this, so that production can refuse it.
 _DEMO_SECRET = "demo-"  # noqa: S105  a prefix, not a secret
 _MINIMUM_SECRET_LENGTH = 16
+# As examples have them; nobody who copied one should run with it.
+_PLACEHOLDER = re.compile(r"(?i)(?:change|replace)[-_ ]?(?:me|this)|your[-_ ]|placeholder|insert[-_ ]|(.)\1*$")
 
 
 def is_loopback(host: str | None) -> bool:
@@ -87,6 +89,8 @@ def url_mistake(url: str, environment: Environment, *, may_have_query: bool = Tr
 def secret_mistake(secret: SecretStr, environment: Environment) -> str | None:
     """Say what is wrong with a secret: too short to be one, or the demo's."""
     value = secret.get_secret_value()
+    if _PLACEHOLDER.match(value):
+        return "is a placeholder; write the secret in its place"
     if len(value) < _MINIMUM_SECRET_LENGTH:
         return f"must have at least {_MINIMUM_SECRET_LENGTH} characters"
     if environment is Environment.PRODUCTION and value.startswith(_DEMO_SECRET):

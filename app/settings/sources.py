@@ -25,6 +25,7 @@ NULL: Final = "null"
 # Zero-width characters, which come along when a value is copied from a web page, and the byte order mark.
 _INVISIBLE: Final = "\u200b\u200c\u200d\u2060\ufeff"
 _QUOTES: Final = "\"'"
+_TYPOGRAPHIC_QUOTES: Final = ("\u201c", "\u201d", "\u201e", "\u2018", "\u2019", "\u201a", "\u00ab", "\u00bb")
 _BYTE_ORDER_MARKS: Final = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
@@ -148,16 +149,33 @@ def _cleaned_members(value: Any) -> Any:
     return value
 
 
-# ${NAME}, $(NAME), {{ name }}, <no value>, addresses of secret stores: a platform should have put the value there.
+# What a platform should have replaced by what it stands for, and what tools leave in the place of a secret.
 _REFERENCE: Final = re.compile(
-    r"\$\{.*\}|\$\(.*\)|\$[A-Z_][A-Z0-9_]*|\{\{.*\}\}|<.*>|@Microsoft\.KeyVault\(.*\)|(?:op|vault|ref\+[a-z]+)://.*"
-    r"|arn:aws[a-z-]*:(?:secretsmanager|ssm):.*|projects/[^/]+/secrets/.*"
+    r"""
+    [\\$]?\$\{.*\} | \$\(.*\) | \$\$?[A-Z_][A-Z0-9_]* | `.*`  # shells, compose files, Kubernetes
+    | %[A-Za-z_][A-Za-z0-9_]*% | %\(.*\)s?  # Windows, Python
+    | \{\{.*\}\} | \[\[.*\]\] | <.*> | \#\{.*\}\#? | __[A-Z0-9_]+__ | \(\(.*\)\)  # charts, playbooks, pipelines
+    | ![A-Z][A-Za-z]+[ ].*  # CloudFormation
+    | @Microsoft\.[A-Za-z]+\(.*\) | secretref:.*  # Azure
+    | arn:aws[a-z-]*:(?:secretsmanager|ssm):.* | (?:ssm|ssm-secure|secretsmanager):.*
+    | (?://secretmanager\.googleapis\.com/)?projects/[^/]+/secrets/.*  # Google
+    | (?:>>)?vault:.* | ref\+[a-z]+://.*  # Bank-Vaults, vals
+    | (?:op|file|env|secrets?|[a-z+-]*(?:vault|sm|ssm|akv|bws?|ref)|berglas|doppler|infisical)://.*
+    | ENC\[.*\] | \$ANSIBLE_VAULT;.*  # still encrypted, by sops or Ansible
+    | \*{3,} | \[?REDACTED\]? | undefined | \(?sensitive(?:[ ]value)?\)?  # what is shown instead of a secret
+    """,
+    re.VERBOSE,
 )
+_ASSIGNMENT: Final = re.compile(r"export\s|(?:-e\s*)?BROKER_[A-Z0-9_]+\s*[=:]")
 
 
 def _refuse_unusable(value: str) -> None:
     if _REFERENCE.fullmatch(value):
         raise UnusableText("is a reference that nothing has replaced by what it stands for")
+    if _ASSIGNMENT.match(value):
+        raise UnusableText("begins with its own name; leave NAME= out")
+    if value.startswith(_TYPOGRAPHIC_QUOTES):
+        raise UnusableText("begins with a typographic quote, as word processors make them")
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:

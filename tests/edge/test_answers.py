@@ -120,7 +120,8 @@ async def test_a_body_that_says_it_is_huge_is_refused_before_it_is_sent(edge: Ed
 
 TRACING = (
     "traceparent, tracestate, baggage, sentry-trace, x-datadog-trace-id, x-datadog-parent-id, x-datadog-origin,"
-    " x-datadog-sampling-priority, idempotency-key, x-requested-with"
+    " x-datadog-sampling-priority, idempotency-key, x-requested-with, b3, x-b3-traceid, x-b3-spanid, x-b3-sampled,"
+    " uber-trace-id, newrelic, elastic-apm-traceparent, x-amzn-trace-id, x-correlation-id, cache-control, pragma"
 )
 PREFLIGHT = {"access-control-request-method": "POST"}
 

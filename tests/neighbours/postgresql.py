@@ -174,8 +174,13 @@ class OwnPostgresql:
 
 
 @contextmanager
-def pgbouncer(server: OwnPostgresql, directory: Path, mode: str, *, database: str = DATABASE) -> Iterator[int]:
-    """Run PgBouncer before a server; yield its port. It has fewer connections than it has clients, so they change."""
+def pgbouncer(
+    server: OwnPostgresql, directory: Path, mode: str, *, database: str = DATABASE, ignored: str = ""
+) -> Iterator[int]:
+    """Run PgBouncer before a server; yield its port. It has fewer connections than it has clients, so they change.
+
+    `ignored` names the startup parameters that it passes over instead of refusing them.
+    """
     if not _PGBOUNCER.exists():
         pytest.skip("needs PgBouncer: apt-get install pgbouncer")
     port = free_port()
@@ -189,6 +194,7 @@ def pgbouncer(server: OwnPostgresql, directory: Path, mode: str, *, database: st
         f"listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
         f"auth_type = scram-sha-256\nauth_file = {directory}/users.txt\n"
         f"pool_mode = {mode}\ndefault_pool_size = {size}\nmax_client_conn = 100\n"
+        f"ignore_startup_parameters = {ignored}\n"
     )
     give(directory)
     log = (directory / "log").open("ab")

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx2
 import pytest
 import sqlalchemy as sa
 from alembic import command
@@ -18,6 +19,7 @@ from app.db.failures import Cause, DatabaseUnavailable
 from app.db.schema_version import alembic_config, known_revisions, stored_schema
 from app.db.statements import Statement
 from tests.neighbours.postgresql import DATABASE, PASSWORD, ROLE, OwnPostgresql, pgbouncer
+from tests.neighbours.test_postgresql import TOLD
 from tests.support.databases import settings_of
 from tests.support.waiting import eventually
 from tests.support.world import World, open_world
@@ -29,6 +31,10 @@ pytestmark = [
 ]
 
 
+# What libpq's and the driver's users are told to have it pass over.
+IGNORED = (
+    "jit,statement_timeout,lock_timeout,idle_in_transaction_session_timeout,options,extra_float_digits,search_path"
+)
 PLENTY = {"requests_per_user": "100000/minute", "requests_per_owner": "100000/minute"}
 
 
@@ -174,6 +180,42 @@ async def test_a_pooler_that_nobody_told_of_is_named(front: Front) -> None:
         assert "BROKER_DATABASE__POOLER" in refused.value.failure.remedy
     finally:
         await database.close()
+
+
+async def told_by(world: World) -> list[httpx2.Response]:
+    """Return what 40 callers are told who read and write at once."""
+    lists = (world.broker.get("/v1/linked-accounts", headers=world.as_user()) for _ in range(20))
+    mints = (
+        world.broker.post("/v1/connect-sessions", json={"multiple": True}, headers=world.as_user()) for _ in range(20)
+    )
+    return await asyncio.gather(*lists, *mints)
+
+
+async def test_a_pooler_that_nobody_told_of_is_the_row_of_the_page(
+    postgresql: OwnPostgresql, open_directory: Path
+) -> None:
+    """One that passes over what it does not know: a statement is prepared on one connection, and asked of another."""
+    detail, readyz = TOLD["pooler"]
+    with pgbouncer(postgresql, open_directory, "transaction", ignored=IGNORED) as port:
+        url = postgresql.url(port=port)
+        async with open_world(url, database={"pool_size": 5}, limits=PLENTY, sync={"enabled": False}) as world:
+            refused: list[httpx2.Response] = []
+
+            async def is_refused() -> bool:
+                answers = await told_by(world)
+                assert {answer.status_code for answer in answers} <= {200, 201, 503}
+                refused.extend(answer for answer in answers if answer.status_code == 503)
+                return bool(refused)
+
+            await eventually(is_refused, within=20)
+            assert {answer.json()["detail"] for answer in refused} == {detail}
+            ready = await world.broker.get("/readyz")
+            assert str(ready.status_code) in readyz
+            assert ready.status_code == 200 or ready.json()["checks"]["database"] == detail
+            count = world.runtime.metrics.registry.get_sample_value
+            assert count("broker_database_failures_total", {"cause": "pooler"})
+        async with open_world(url, database={"pool_size": 5, "pooler": "transaction"}, limits=PLENTY) as world:
+            assert {answer.status_code for answer in await told_by(world)} == {200, 201}
 
 
 async def test_a_word_in_the_url_is_enough(front: Front) -> None:

@@ -178,3 +178,12 @@ def test_the_setting_wins_over_the_word() -> None:
     settings = DatabaseSettings.model_validate({"url": "postgresql://u:p@h/d?pgbouncer=true", "pooler": "session"})
     assert settings.pooled_by is Pooler.SESSION
     assert DatabaseSettings.model_validate({"url": "sqlite:///x.db"}).target == SqliteUrl("x.db")
+
+
+def test_the_systems_authorities_are_nothing_without_the_name() -> None:
+    url = "postgresql://broker:pw@database.example/app?sslrootcert=system"
+    assert parsed(url).sslmode is SslMode.VERIFY_FULL
+    assert parsed(f"{url}&sslmode=verify-full").sslmode is SslMode.VERIFY_FULL
+    for mode in ("disable", "prefer", "require", "verify-ca"):
+        with pytest.raises(UrlMistake, match="sslrootcert: system goes with sslmode=verify-full"):
+            parsed(f"{url}&sslmode={mode}")
