@@ -1,6 +1,7 @@
 """What an answer's status, headers and body say, whoever wrote it: StackOne, or something in front of it. Pure."""
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -13,6 +14,9 @@ TOO_MANY: Final = 429
 # standard's, and only two of them are for good.
 _PASSING: Final = frozenset({408, 425, TOO_MANY})
 _LASTING: Final = frozenset({501, 505})
+_NO_PATH: Final = re.compile(
+    r"(?i)cannot (?:get|post|put|patch|delete) /|route (?:get|post|put|patch|delete):|no route"
+)
 _FIRST_ERROR: Final = 400
 _FIRST_SERVER_ERROR: Final = 500
 
@@ -37,11 +41,22 @@ def says_not_found(content: bytes) -> bool:
         body = json.loads(content)
     except (ValueError, RecursionError):
         return False
-    return (
-        isinstance(body, Mapping)
-        and body.get("statusCode") == NOT_FOUND
-        and isinstance(body.get("message"), (str, list))
+    return isinstance(body, Mapping) and is_stackones_error(body, NOT_FOUND)
+
+
+def is_stackones_error(body: Mapping[str, object], status: int) -> bool:
+    """Tell whether an error has the shape of StackOne's own, and is not about the path that was asked for.
+
+    What StackOne is built with, and gateways too, answer in the same shape where there is no such path.
+    """
+    message = body.get("message")
+    if body.get("statusCode") != status or not isinstance(message, (str, list)):
+        return False
+    is_about_path = status == NOT_FOUND and any(
+        isinstance(one, str) and _NO_PATH.match(one) for one in (message, *message)
     )
+    # Azure's API Management says this of any path, and has no time in it as StackOne's errors do.
+    return not is_about_path and (message != "Resource not found" or "timestamp" in body)
 
 
 def clock_skew(header: str | None, now: datetime) -> timedelta | None:

@@ -11,6 +11,7 @@ from http import HTTPStatus
 from typing import Final
 
 from app.errors import AppError, Conflict, FieldError, Unprocessable, UpstreamRejected
+from app.stackone.answers import is_stackones_error
 
 _LONGEST_MESSAGE: Final = 200
 _ERROR_CODE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
@@ -64,7 +65,7 @@ def read_refusal(status: int, content: bytes, *, sent: object) -> Refused:
         status,
         error_code=code if isinstance(code, str) and _ERROR_CODE.fullmatch(code) else None,
         message=_cleaned(message, sent) if isinstance(message, str) else None,
-        genuine=body.get("statusCode") == status and isinstance(message, (str, list)),
+        genuine=is_stackones_error(body, status),
         is_object=True,
     )
 

@@ -38,8 +38,17 @@ async def test_a_refusal_is_whose_mistake_it_is(world: World, upstream: int, our
     assert len(refused["message"]) == 200
 
 
-async def test_a_gateways_404_is_not_the_callers_mistake(world: World) -> None:
-    await answer_mints(world, 404, {"message": "no Route matched"})
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"message": "no Route matched"},
+        {"statusCode": 404, "message": "Resource not found"},
+        {"statusCode": 404, "message": "Cannot POST /connect_sessions", "error": "Not Found"},
+        {"statusCode": 404, "message": "Route POST:/connect_sessions not found", "error": "Not Found"},
+    ],
+)
+async def test_a_gateways_404_is_not_the_callers_mistake(world: World, body: dict[str, Any]) -> None:
+    await answer_mints(world, 404, body)
     answer = await world.broker.post("/v1/connect-sessions", headers=world.as_user("alice"))
     assert answer.status_code == 502
 
