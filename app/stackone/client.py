@@ -107,7 +107,8 @@ class StackOneClient:
                 raise _another_session(name)
         provider = sent.get("provider")
         # Where none was sent the person picks one, and none that StackOne names is another one.
-        if None not in {provider, session.provider} and str(session.provider).lower() != str(provider).lower():
+        is_named = provider is not None and session.provider is not None
+        if is_named and str(session.provider).lower() != str(provider).lower():
             raise _another_session("provider")
         if session.project_id is not None and self._project_id not in {None, str(session.project_id)}:
             raise _another_session("project_id")

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from tests.support.world import World
+from tests.support.world import World, open_world
 
 pytestmark = pytest.mark.anyio
 
@@ -67,6 +67,52 @@ async def test_a_session_for_something_else_never_leaves(world: World, echo: dic
     assert answer.status_code == 502
     assert "another" in answer.json()["detail"]
     assert SECRET not in answer.text
+
+
+ODD: list[Any] = [
+    None,
+    "",
+    "x",
+    0,
+    -1,
+    True,
+    1e300,
+    10**40,
+    [],
+    ["workday"],
+    [None],
+    {},
+    {"id": {}},
+    "\x00",
+    "x" * 9000,
+]
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        *("id", "token", "auth_link_url", "origin_owner_id", "origin_owner_name", "provider", "account_id"),
+        *("project_id", "connector_profile_id", "integration_id", "categories", "expires_in", "metadata"),
+    ],
+)
+async def test_no_field_of_another_kind_is_an_error_of_ours(database_url: str, field: str) -> None:
+    plenty = {"mint_per_user": "1000/minute", "mint_per_owner": "1000/minute"}
+    async with open_world(database_url, limits=plenty) as world:
+        account_id = await world.link("alice")
+        confirmed = await world.broker.post(f"/v1/linked-accounts/{account_id}/confirm", headers=world.as_user())
+        asked: list[dict[str, Any]] = [
+            {},
+            {"provider": "workday", "multiple": True, "connector_profile_id": "p-1"},
+            {"account_id": account_id},
+        ]
+        assert confirmed.status_code == 200
+        for odd in ODD:
+            body = {"id": 1, "token": SECRET, "auth_link_url": "https://links.example/1", field: odd}
+            await answer_mints(world, 201, body)
+            for request in asked:
+                answer = await world.broker.post("/v1/connect-sessions", headers=world.as_user(), json=request)
+                assert answer.status_code in {201, 502}, (odd, request, answer.text)
+            await world.switch("DELETE", "/faults")
 
 
 async def test_an_answer_that_repeats_nothing_is_taken_and_counted(world: World) -> None:
