@@ -267,7 +267,10 @@ class IdentitySettings(Section):
         description="Accept the JWT in a cookie too; null ignores cookies.",
     )
     jwks_cooldown_seconds: float = Field(
-        default=30, ge=1, le=3600, description="Shortest time between two key fetches of one issuer."
+        default=30,
+        ge=1,
+        le=3600,
+        description="Shortest time between two key fetches of one issuer; less, from 1 s on, until there are keys.",
     )
     jwks_fresh_seconds: float = Field(
         default=600, ge=10, le=86_400, description="Age after which keys are fetched again."

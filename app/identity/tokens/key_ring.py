@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import jwt
 import structlog
@@ -14,6 +15,9 @@ from app.identity.tokens.jwks import KeySet, UnusableKeySet, parse_key_set
 from app.metrics import Metrics
 
 logger = structlog.get_logger(__name__)
+
+_FIRST_COOLDOWN_SECONDS: Final = 1.0
+_MOST_DOUBLINGS: Final = 10
 
 FetchKeys = Callable[[], Awaitable[bytes]]
 
@@ -56,6 +60,7 @@ class KeyRing:
         self._document: bytes | None = None
         self._fetched_at = 0.0
         self._attempted_at: float | None = None
+        self._failures = 0
         self._flight: asyncio.Task[None] | None = None
         self._metrics = metrics
         if metrics is not None:
@@ -140,7 +145,13 @@ class KeyRing:
     def _cooldown_left(self) -> float:
         if self._attempted_at is None:
             return 0.0
-        return max(0.0, self._attempted_at + self._times.cooldown - self._clock.monotonic())
+        return max(0.0, self._attempted_at + self._cooldown() - self._clock.monotonic())
+
+    def _cooldown(self) -> float:
+        if self._keys is not None or not self._failures:
+            return self._times.cooldown
+        # As long as there were no keys at all nobody can sign in, as on a replica that starts while the issuer does.
+        return min(self._times.cooldown, _FIRST_COOLDOWN_SECONDS * 2.0 ** min(self._failures - 1, _MOST_DOUBLINGS))
 
     async def _refresh(self) -> None:
         flight = self._start_fetch()
@@ -176,8 +187,9 @@ class KeyRing:
             if keys.left_out and keys.left_out != self.left_out:
                 logger.info("issuer_keys_left_out", issuer=self.issuer, left_out=list(keys.left_out))
             self._keys, self._document = keys, document
-            self._fetched_at, self.problem = self._clock.monotonic(), None
+            self._fetched_at, self.problem, self._failures = self._clock.monotonic(), None, 0
             self._count("fetched")
             return
+        self._failures += 1
         self._count("failed")
         logger.warning("issuer_keys_not_fetched", issuer=self.issuer, problem=self.problem, has_keys=self.has_keys)

@@ -153,18 +153,41 @@ async def test_a_hanging_issuer_stalls_nobody_once_it_is_known(
 
 
 async def test_a_failed_fetch_starts_the_cooldown_too(
+    authenticator: Authenticator, issuer: Issuer, server: IssuerServer, clock: StoppedClock
+) -> None:
+    assert await enter(authenticator, issuer.token()) == "acme"
+    server.away = True
+    issuer.rotate(rsa_key("rsa-2"))
+    clock.advance(COOLDOWN)
+    asked = len(server.requests)
+    for _ in range(50):
+        with pytest.raises(Unavailable) as away:
+            await enter(authenticator, issuer.token())
+        assert away.value.retry_after == COOLDOWN
+    assert len(server.requests) == asked + 1
+
+    server.away = False
+    clock.advance(COOLDOWN)
+    assert await enter(authenticator, issuer.token()) == "acme"
+
+
+async def test_before_there_were_any_keys_the_issuer_is_asked_again_soon_and_less_and_less_often(
     make_authenticator: MakeAuthenticator, issuer: Issuer, server: IssuerServer, clock: StoppedClock
 ) -> None:
+    # A replica that starts while the issuer does: nobody can sign in there until it has keys.
     server.away = True
     async with make_authenticator() as authenticator:
-        for _ in range(50):
-            with pytest.raises(Unavailable) as away:
-                await enter(authenticator, issuer.token())
-            assert away.value.retry_after == COOLDOWN
-        assert len(server.requests) == 1
+        waits: list[float] = []
+        for number in range(1, 8):
+            for _ in range(5):
+                with pytest.raises(Unavailable) as away:
+                    await enter(authenticator, issuer.token())
+            assert len(server.requests) == number
+            waits.append(away.value.retry_after or 0)
+            clock.advance(waits[-1])
+        assert waits == [1, 2, 4, 8, 16, COOLDOWN, COOLDOWN]
 
         server.away = False
-        clock.advance(COOLDOWN)
         assert await enter(authenticator, issuer.token()) == "acme"
 
 
