@@ -102,6 +102,7 @@ class _Reading:
     """One reading of the environment, and every mistake found in it so far."""
 
     def __init__(self) -> None:
+        self.shares_authority = False
         variables, self._refused = read_variables(os.environ)
         self.mistakes = [f"{name}: {reason}" for name, reason in self._refused.items()]
         known = {name.upper() for name in Settings.model_fields}
@@ -110,6 +111,7 @@ class _Reading:
         # One authority for everything, unless the database has one of its own.
         database, tls = self._raw.get("database"), self._raw.get("tls")
         if isinstance(database, dict) and isinstance(tls, dict) and tls.get("ca_file"):
+            self.shares_authority = "ca_file" not in database
             database.setdefault("ca_file", tls["ca_file"])
 
     def check(self, name: str) -> Any:
@@ -174,6 +176,10 @@ def load_settings() -> Settings:
             reading.mistakes.extend(
                 f"{_environment_name(name)}__{setting}: {reason}" for setting, reason in section.unsafe(environment)
             )
+    if reading.shares_authority:
+        # It is told once, under the name that it was given.
+        own = f"{PREFIX}DATABASE__CA_FILE:"
+        reading.mistakes = [mistake for mistake in reading.mistakes if not mistake.startswith(own)]
     if (authorities := os.environ.get("SSL_CERT_FILE")) and (reason := authorities_mistake(Path(authorities))):
         reading.mistakes.append(f"SSL_CERT_FILE: {reason}")
     http, metrics = values["http"], values["metrics"]

@@ -1,6 +1,7 @@
 """Push: which services get every change."""
 
 import base64
+import re
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Self
@@ -11,6 +12,8 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from app.settings.reach import Places, is_public, parse_address
 from app.settings.section import Environment, Section, UrlText, is_loopback, url_mistake
 
+# Names that lead nowhere else (RFC 6761 section 6.3), and the one that some systems add.
+_IS_THIS_MACHINE = re.compile(r"(?i)(?:.*\.)?localhost(?:\.localdomain)?\.?")
 _MINIMUM_PUSH_SECRET_BYTES = 24  # Standard Webhooks, "signature scheme"
 
 
@@ -83,7 +86,11 @@ class PushDestination(Section):
         host = urlsplit(self.url).hostname or ""
         if inside.hold(host):
             return None
-        if is_loopback(host) or (parse_address(host) is not None and not is_public(host)):
+        if (
+            is_loopback(host)
+            or _IS_THIS_MACHINE.fullmatch(host)
+            or (parse_address(host) is not None and not is_public(host))
+        ):
             return "is no public address; if that is meant, list it in BROKER_PUSH__ALLOWED_NETWORKS"
         if https_spelled != self.url:
             return "is plain http, which only a host or address of BROKER_PUSH__ALLOWED_NETWORKS may use"

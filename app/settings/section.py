@@ -65,6 +65,7 @@ def _malformed(url: str) -> str | None:
         # Read once more as browsers and HTTP clients do. Where the two disagree somebody would be led astray.
         read_again = (Url(url).host or "").strip("[]")
         is_plain = not host or read_again == host or (":" in host and _is_same_address(read_again, host))
+        is_plain = is_plain and urlsplit(url).port != 0
     except ValueError:
         is_plain = False
     return None if is_plain else "is no URL that can be used: its host or port is malformed"

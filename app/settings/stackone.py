@@ -10,6 +10,8 @@ from app.settings.section import Environment, Section, UrlText, secret_mistake, 
 
 # StackOne's keys name their region ("v1.eu1.<opaque>"); a development broker must never hold one.
 _REAL_KEY = re.compile(r"^v\d+\.[a-z]{2}\d*\.")
+# It is sent as the user name of Basic authentication, which ends at a colon.
+_USABLE_KEY = re.compile(r"[!-9;-~]+")
 
 
 class StackOneSettings(Section):
@@ -68,6 +70,11 @@ class StackOneSettings(Section):
             yield "BASE_URL", reason
         if reason := secret_mistake(self.api_key, environment):
             yield "API_KEY", reason
+        elif not _USABLE_KEY.fullmatch(self.api_key.get_secret_value()):
+            yield (
+                "API_KEY",
+                "is no key: write it alone, without Bearer or Basic before it and without what is not ASCII",
+            )
         if environment is Environment.DEVELOPMENT and _REAL_KEY.match(self.api_key.get_secret_value()):
             yield "API_KEY", "looks like a real StackOne key; development refuses those"
         for secret in self.webhook_secrets:

@@ -43,7 +43,13 @@ class TlsSettings(Section):
             url = Url(proxy.get_secret_value()) if proxy else None
         except ValueError:
             raise ValueError(message) from None
-        if url and (url.scheme not in {"http", "https"} or url.path not in {None, "/"} or url.query or url.fragment):
+        if url and (
+            url.scheme not in {"http", "https"}
+            or url.path not in {None, "/"}
+            or url.query
+            or url.fragment
+            or not url.port
+        ):
             raise ValueError(message)
         return proxy
 

@@ -503,3 +503,9 @@ def test_a_list_is_not_called_empty_because_its_entries_have_mistakes(monkeypatc
     assert told(monkeypatch, name, issuers(audiences=[])) == [
         "BROKER_IDENTITY__ISSUERS__AUDIENCES[0]: must not be empty"
     ]
+
+
+def test_an_authority_that_is_none_is_told_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "own.pem").write_text("no certificate")
+    [line] = told(monkeypatch, "BROKER_TLS__CA_FILE", str(tmp_path / "own.pem"))
+    assert line.startswith("BROKER_TLS__CA_FILE: ")

@@ -139,6 +139,13 @@ UNUSABLE = {
     "a proxy by name": (PROXY, "proxy.example.com:3128"),
     "a SOCKS proxy": (PROXY, "socks5://u:canary@proxy.example.com:1080"),
     "a push address inside": (PUSH, ALL[PUSH].replace("hooks.example.com", "10.0.0.7")),
+    "a push address of this machine": (PUSH, ALL[PUSH].replace("hooks.example.com", "canary.localhost")),
+    "a push address at no port": (PUSH, ALL[PUSH].replace("hooks.example.com", "hooks.example.com:0")),
+    "a proxy at no port": (PROXY, "http://u:canary@proxy.example.com:0"),
+    "StackOne at no port": ("BROKER_STACKONE__BASE_URL", "https://canary.stackone.com:0"),
+    "a key with its scheme": (KEY, "Bearer v1.eu1.canary-0123456789"),
+    "a key with a password": (KEY, "v1.eu1.canary-0123456789:"),
+    "a key that is not ASCII": (KEY, "v1.eu1.canary-\u00e4-0123456789"),
     "a push address over http": (PUSH, ALL[PUSH].replace("https", "http")),
     "keys over http": (ISSUERS, json.dumps([{**ISSUER, "jwks_uri": "http://canary.example/keys"}])),
 }
