@@ -1,5 +1,6 @@
 """A JSON Web Key Set (RFC 7517) cut down to the keys that may verify a token of one issuer."""
 
+import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ MAXIMUM_KEYS = 50
 _SHOWN_KEY_ID_LENGTH = 64
 _CURVES = {"ES256": "P-256", "ES384": "P-384", "ES512": "P-521", "EdDSA": "Ed25519", "Ed25519": "Ed25519"}
 _KEY_TYPES = {"RS": "RSA", "PS": "RSA", "ES": "EC", "Ed": "OKP"}
+_BASE64URL = str.maketrans("+/", "-_")
 # What makes two entries one key (RFC 7638 section 3.2).
 _MATERIAL = ("kty", "crv", "x", "y", "n", "e")
 
@@ -127,7 +129,17 @@ def _usable(jwk: dict[str, Any], algorithms: Sequence[str], *, of_many: bool) ->
             reasons.append(str(reason))
     if not ready:
         raise _LeftOut(reasons[0])
-    return _UsableKey(key_id, tuple(str(jwk.get(name)) for name in _MATERIAL), ready)
+    return _UsableKey(key_id, tuple(_written_alike(str(jwk.get(name))) for name in _MATERIAL), ready)
+
+
+def _written_alike(member: str) -> str:
+    """Write a number as RFC 7518 has it: some publish it padded, in the other base64, or with Java's zero before it."""
+    plain = member.rstrip("=").translate(_BASE64URL)
+    try:
+        raw = base64.urlsafe_b64decode(plain + "=" * (-len(plain) % 4))
+    except ValueError:
+        return member
+    return base64.urlsafe_b64encode(raw.lstrip(b"\0")).decode()
 
 
 def _ready(jwk: dict[str, Any], algorithm: str) -> jwt.PyJWK:

@@ -1,5 +1,6 @@
 """Which published keys may verify what."""
 
+import base64
 import json
 from typing import Any
 
@@ -155,6 +156,20 @@ def test_one_key_published_often_is_one_key() -> None:
     for key_id in ("rsa-1", "other-name", None):
         for algorithm in ("RS256", "RS384", "RS512"):
             assert [key.algorithm_name for key in keys.find(key_id, algorithm)] == [algorithm]
+    assert keys.left_out == ()
+
+
+def test_one_key_written_in_several_ways_is_one_key() -> None:
+    jwk = rsa_key().jwk()
+    raw = base64.urlsafe_b64decode(jwk["n"] + "==")
+    spellings = [
+        base64.urlsafe_b64encode(raw).decode(),
+        base64.b64encode(raw).decode(),
+        base64.urlsafe_b64encode(b"\0" + raw).decode().rstrip("="),
+    ]
+    keys = key_set(jwk, *({**jwk, "n": spelling} for spelling in spellings))
+    assert len(keys.find("rsa-1", "RS256")) == 1
+    assert len(keys.find(None, "RS256")) == 1
     assert keys.left_out == ()
 
 

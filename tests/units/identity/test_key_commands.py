@@ -29,7 +29,7 @@ def present(sqlite_databases: SqliteDatabases, issuer: Issuer, monkeypatch: pyte
     """Have the command line use a database of this test; return a way to present a key, as the broker would see it."""
     url = sqlite_databases.create()
     variables = {
-        "STACKONE__API_KEY": "an api key of decent length",
+        "STACKONE__API_KEY": "an-api-key-of-decent-length",
         "STACKONE__WEBHOOK_SECRETS": '["a webhook secret of decent length"]',
         "IDENTITY__ISSUERS": json.dumps([issuer.settings().model_dump(mode="json", exclude_none=True)]),
         "SERVICE_KEYS__PEPPER": PEPPER,
