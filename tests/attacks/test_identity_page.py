@@ -29,7 +29,7 @@ _PERSON = re.compile(r"^Owner `(.+)`, name `(.+)`, user `(.+)`\.$", re.MULTILINE
 _MACHINE = re.compile(r"^Machine `(.+)`, scopes `(.+)`, owners `(.+)`\.$", re.MULTILINE)
 PROXY = "10.20.30.40"
 _ENVIRONMENT = {
-    "STACKONE__API_KEY": "an api key of decent length",
+    "STACKONE__API_KEY": "an-api-key-of-decent-length",
     "STACKONE__WEBHOOK_SECRETS": '["a webhook secret of decent length"]',
     "SERVICE_KEYS__PEPPER": "a pepper of decent length",
     "SYNC__ENABLED": "false",
