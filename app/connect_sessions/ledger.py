@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.connect_sessions.tables import Mode, Status, connect_sessions, owners
+from app.db.repeats import await_standby
 from app.db.tables import upsert
 from app.errors import Forbidden, TooManyRequests
 from app.linked_accounts.changes import Kind
@@ -120,7 +121,10 @@ async def record_end(connection: AsyncConnection, session_id: str, status: Statu
     ended = await connection.execute(
         sa.update(connect_sessions).where(_S.id == session_id, _S.status.in_(OPEN)).values(**values, resolved_at=now)
     )
-    return ended.rowcount == 1
+    if ended.rowcount == 1:
+        return True
+    await await_standby(connection, connect_sessions, _S.id == session_id)
+    return False
 
 
 async def record_link(

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.connect_sessions.tables import Status, connect_sessions
 from app.db.counters import advance
+from app.db.repeats import await_standby
 from app.errors import TooManyRequests
 from app.invitations.queries import InvitationsQuery
 from app.invitations.tables import account_pins, invitation_openings, invitations
@@ -152,7 +153,9 @@ async def find_live(
 async def record_end(connection: AsyncConnection, invitation_id: str, *, actor: str, now: datetime) -> None:
     """End an invitation that is live."""
     is_open = sa.and_(_I.id == invitation_id, _I.ended_at.is_(None), _I.linked_at.is_(None), _I.expires_at > now)
-    await connection.execute(sa.update(invitations).where(is_open).values(ended_at=now, ended_by=actor))
+    ended = await connection.execute(sa.update(invitations).where(is_open).values(ended_at=now, ended_by=actor))
+    if not ended.rowcount:
+        await await_standby(connection, invitations, _I.id == invitation_id)
 
 
 async def record_opening(

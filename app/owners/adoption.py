@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.clock import Clock
 from app.connect_sessions.tables import owners
 from app.db.database import Database
+from app.db.repeats import await_standby
 from app.db.tables import upsert
 from app.inputs import Body, OwnerId, ShortText
 from app.linked_accounts.due import mark_due
@@ -165,6 +166,10 @@ async def adopt(
                 seen.add(row.owner_id)
                 await _pin(connection, row, result, clock=clock, actor=actor)
                 await _mark(connection, row, result, clock=clock)
+            if not dry_run:
+                ids = [account_id for row in batch for account_id in row.account_ids][:_BATCH]
+                await await_standby(connection, owners, owners.c.owner_id.in_([row.owner_id for row in batch]))
+                await await_standby(connection, linked_accounts, _A.account_id.in_(ids))
         told(start + len(batch))
     return result
 

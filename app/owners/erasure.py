@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.connect_sessions.tables import connect_sessions, owners
 from app.db.leases import Lease, held
+from app.db.repeats import await_standby
 from app.db.tables import upsert
 from app.errors import AppError, NotFound, UpstreamRejected
 from app.identity.caller import Service
@@ -85,6 +86,8 @@ async def erase_owner(runtime: Runtime, owner_id: str, *, actor: str) -> Erasure
     async with runtime.database.transaction() as connection:
         statement = upsert(connection, erasures, values).on_conflict_do_nothing(index_elements=[_X.owner_id])
         await connection.execute(statement)
+        # What follows may fail and be carried on later: the request itself is what is acknowledged.
+        await await_standby(connection, erasures, _X.owner_id == owner_id)
         row = (await connection.execute(sa.select(*_FIELDS).where(_X.owner_id == owner_id))).one()
     return await carry_on(runtime, Erasure(*row))
 

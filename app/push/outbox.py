@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.claims import is_claimable
+from app.db.repeats import await_standby
 from app.db.tables import upsert
 from app.linked_accounts.changes import Kind
 from app.linked_accounts.feed import last_position, read_feed
@@ -223,6 +224,8 @@ async def replay_dead(connection: AsyncConnection, destination: str, *, now: dat
         .where(_D.destination == destination, _IS_DEAD)
         .values(state=DeliveryState.PENDING.value, attempts=0, due_at=now, failure=None, claimed_until=None)
     )
+    if not result.rowcount:
+        await await_standby(connection, push_destinations, _P.name == destination)
     return result.rowcount
 
 

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -356,35 +356,142 @@ async def is_waiting(server: OwnPostgresql) -> bool:
     return server.sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'") == "1"
 
 
-async def test_an_event_that_no_standby_has_is_not_acknowledged_the_second_time_either(
-    postgresql: OwnPostgresql, world: World
-) -> None:
-    body = b'{"event": "account.created", "account_id": "an-account", "sent_at": "now"}'
+@dataclass(frozen=True)
+class Repeated:
+    """A request that finds its work done when it comes again."""
 
-    async def deliver() -> Any:
+    method: str
+    path: str
+    written: str
+    """What tells by a count that the first one has written something."""
+    body: Mapping[str, object] | None = None
+    before: tuple[str, ...] = ()
+    by_user: bool = False
+
+
+async def ask(world: World, what: Repeated) -> Any:
+    if what.path.startswith("/v1/webhooks"):
+        body = json.dumps(what.body).encode()
         headers = {"x-stackone-signature": sign(body, WEBHOOK_SECRET), "content-type": "application/json"}
-        return await world.broker.post("/v1/webhooks/stackone", content=body, headers=headers)
+        return await world.broker.post(what.path, content=body, headers=headers)
+    headers = world.as_user() if what.by_user else world.as_service()
+    return await world.broker.request(what.method, what.path, json=what.body, headers=headers)
 
-    async def stored() -> bool:
-        query = "SELECT count(*) FROM account_events WHERE account_id = 'an-account'"
-        return postgresql.sql(query, database=DATABASE) == "1"
 
-    # It is not there. Who commits waits for it; whose wait is ended leaves behind what everybody sees.
-    postgresql.sql("ALTER SYSTEM SET synchronous_standby_names = 'a_standby'", "SELECT pg_reload_conf()")
+@contextmanager
+def without_standby(server: OwnPostgresql) -> Iterator[None]:
+    """Have every commit wait for a standby that is not there; whose wait is ended leaves what everybody sees."""
+    server.sql("ALTER SYSTEM SET synchronous_standby_names = 'a_standby'", "SELECT pg_reload_conf()")
     try:
-        assert postgresql.sql("SHOW synchronous_standby_names") == "a_standby"
-        assert (await deliver()).status_code == 503
-        postgresql.cut()
-        await eventually(stored, within=30)
-        assert (await deliver()).status_code == 503
+        assert server.sql("SHOW synchronous_standby_names") == "a_standby"
+        yield
     finally:
-        postgresql.sql("ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
+        server.sql("ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
 
-    async def acknowledged() -> Any:
-        answer = await deliver()
-        return answer.status_code == 200 and answer.json()
 
-    assert await eventually(acknowledged, within=30) == {"outcome": "duplicate"}
+EVENT = {"event": "account.created", "account_id": "an-account", "sent_at": "now"}
+REPEATED = {
+    "an event": Repeated(
+        "POST",
+        "/v1/webhooks/stackone",
+        "SELECT count(*) FROM account_events WHERE account_id = 'an-account'",
+        {"event": "account.created", "account_id": "an-account", "sent_at": "now"},
+    ),
+    "a sweep": Repeated("POST", "/v1/sync", "SELECT count(*) FROM sweeps WHERE finished_at IS NULL"),
+    "a disconnect": Repeated(
+        "DELETE",
+        "/v1/linked-accounts/{account}",
+        "SELECT count(disconnect_requested_at) FROM linked_accounts WHERE account_id = '{account}'",
+        by_user=True,
+    ),
+    # Each reads the account at StackOne, under a number of its own.
+    "a confirm": Repeated("POST", "/v1/linked-accounts/{account}/confirm", "SELECT 1", by_user=True),
+    "an erasure": Repeated(
+        "DELETE", "/v1/owners/org_acme", "SELECT count(*) FROM erasures WHERE owner_id = 'org_acme'"
+    ),
+    "a name": Repeated(
+        "PUT", "/v1/owners/org_new/name", "SELECT count(*) FROM owners WHERE owner_id = 'org_new'", {"name": "New"}
+    ),
+    "the end of a session": Repeated(
+        "DELETE",
+        "/v1/owners/org_acme/connect-sessions/{session}",
+        "SELECT count(ended_as) FROM connect_sessions WHERE id = '{session}'",
+    ),
+    "the end of an invitation": Repeated(
+        "DELETE",
+        "/v1/owners/org_acme/invitations/{invitation}",
+        "SELECT count(ended_at) FROM invitations WHERE id = '{invitation}'",
+    ),
+    "a replay": Repeated(
+        "POST",
+        "/v1/push/destinations/crm/replay",
+        "SELECT count(*) FROM push_deliveries WHERE state = 'pending'",
+        before=(
+            "INSERT INTO push_destinations VALUES ('crm', 1)",
+            "INSERT INTO push_deliveries VALUES ('crm', 1, 'an-account', 'dead', 0, now())",
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REPEATED)
+async def test_what_no_standby_has_is_not_acknowledged_the_second_time_either(
+    postgresql: OwnPostgresql, world: World, name: str
+) -> None:
+    account_id = await world.link()
+    confirmed = await world.broker.post(f"/v1/linked-accounts/{account_id}/confirm", headers=world.as_user())
+    session = await world.mint("alice", {"provider": "hibob"})
+    invited = await world.broker.post("/v1/owners/org_acme/invitations", json={}, headers=world.as_service())
+    assert (confirmed.status_code, session.status_code, invited.status_code) == (200, 201, 201)
+    names = {"account": account_id, "session": session.json()["id"], "invitation": invited.json()["id"]}
+    what = REPEATED[name]
+    what = replace(what, path=what.path.format(**names), written=what.written.format(**names))
+    for statement in what.before:
+        postgresql.sql(statement, database=DATABASE)
+
+    async def is_written() -> bool:
+        return postgresql.sql(what.written, database=DATABASE) == "1"
+
+    with without_standby(postgresql):
+        assert (await ask(world, what)).status_code == 503
+        postgresql.cut()
+        await eventually(is_written, within=30)
+        assert (await ask(world, what)).status_code == 503
+
+    async def acknowledged() -> bool:
+        return (await ask(world, what)).is_success
+
+    await eventually(acknowledged, within=30)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "written"),
+    [
+        (("service-keys", "revoke"), "SELECT count(*) FROM service_keys WHERE revoked_at IS NOT NULL"),
+        (("owners", "import"), "SELECT count(*) FROM owners WHERE owner_id = 'org_imported'"),
+    ],
+)
+async def test_no_command_says_of_it_that_it_is_done(
+    postgresql: OwnPostgresql, world: World, tmp_path: Path, arguments: tuple[str, ...], written: str
+) -> None:
+    table = tmp_path / "owners.csv"
+    table.write_text("owner_id,name,account_ids\norg_imported,New,\n")
+    key_id = postgresql.sql("SELECT key_id FROM service_keys ORDER BY created_at DESC LIMIT 1", database=DATABASE)
+    arguments = (*arguments, str(table) if arguments[0] == "owners" else key_id)
+    impatient = {"BROKER_DATABASE__STATEMENT_TIMEOUT_SECONDS": "2"}
+
+    async def is_written() -> bool:
+        return postgresql.sql(written, database=DATABASE) == "1"
+
+    with without_standby(postgresql):
+        first = await broker(postgresql.url(), world, *arguments, **impatient)
+        postgresql.cut()
+        await eventually(is_written, within=30)
+        second = await broker(postgresql.url(), world, *arguments, **impatient)
+    for status, said in (first, second):
+        assert (status, "database" in said.lower()) == (1, True), said
+    last = await broker(postgresql.url(), world, *arguments, **impatient)
+    assert last[0] == 0 or "no active key has this id" in last[1], last
 
 
 async def broker(url: str, world: World, *arguments: str, **environment: str) -> tuple[int, str]:

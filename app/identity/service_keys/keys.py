@@ -15,6 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db.repeats import await_standby
 from app.errors import Conflict, NotFound, Unprocessable
 from app.identity.caller import Scope
 from app.identity.service_keys.tables import service_keys
@@ -146,7 +147,10 @@ async def revoke_key(connection: AsyncConnection, key_id: str, now: datetime) ->
         .where(service_keys.c.key_id == key_id, service_keys.c.revoked_at.is_(None))
         .values(revoked_at=now)
     )
-    return revoked.rowcount == 1
+    if revoked.rowcount == 1:
+        return True
+    await await_standby(connection, service_keys, service_keys.c.key_id == key_id)
+    return False
 
 
 async def list_keys(connection: AsyncConnection) -> list[StoredKey]:
