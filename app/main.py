@@ -59,7 +59,7 @@ def create_app(settings: Settings, externals: Externals | None = None) -> FastAP
             )
             web.state.runtime = runtime
             # Beside the start, not before it: the webhook must be served even while an issuer is slow.
-            warming = asyncio.create_task(runtime.authenticator.warm())
+            warming = asyncio.create_task(runtime.authenticator.warm_until_known())
             stack.push_async_callback(cancelled, warming)
             stack.push_async_callback(cancelled, asyncio.create_task(watching_loop(metrics)))
             begin_at_zero(runtime)

@@ -63,7 +63,7 @@ def _identity(runtime: Runtime) -> str:
     issuers = runtime.authenticator.issuers_status()
     if issuers and not any(issuer.has_keys for issuer in issuers):
         # No reason to be taken out of rotation: the webhook and the service routes work without any issuer.
-        return "no issuer has given its keys yet; they are fetched at the next sign-in"
+        return "no issuer has given its keys yet; they are asked for again, half a minute later at most"
     return _OK
 
 

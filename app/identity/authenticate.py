@@ -151,9 +151,13 @@ class Authenticator:
     async def warm(self) -> None:
         """Fetch issuers' keys that are missing, within their cooldowns; never raises.
 
-        Called at the start and by `broker doctor`.
+        Called by `broker doctor`.
         """
         await self._issuers.warm()
+
+    async def warm_until_known(self) -> None:
+        """Fetch the keys of every issuer, again and again until each has given some; called at the start."""
+        await self._issuers.warm_until_known()
 
     async def explain(self, text: str) -> Explanation:
         """Say what becomes of a token, and why."""

@@ -459,7 +459,7 @@ async def test_what_no_standby_has_is_not_acknowledged_the_second_time_either(
         assert (await ask(world, what)).status_code == 503
 
     async def acknowledged() -> bool:
-        return (await ask(world, what)).is_success
+        return bool((await ask(world, what)).is_success)
 
     await eventually(acknowledged, within=30)
 

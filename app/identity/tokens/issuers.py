@@ -89,6 +89,10 @@ class TrustedIssuers:
         """Fetch keys that are missing, of all issuers at once; never raises."""
         await asyncio.gather(*(ring.warm() for ring in self._rings))
 
+    async def warm_until_known(self) -> None:
+        """Fetch the keys of each issuer until it has given some for the first time."""
+        await asyncio.gather(*(ring.warm_until_known() for ring in self._rings))
+
     def status(self) -> list[IssuerStatus]:
         """Say for each key set whether it is known; shared secrets always are, and are not listed."""
         return [IssuerStatus(ring.issuer, ring.has_keys, ring.problem, ring.left_out) for ring in self._rings]

@@ -92,6 +92,13 @@ class KeyRing:
         if self._usable() is None:
             await self._refresh()
 
+    async def warm_until_known(self) -> None:
+        """Fetch the keys, again and again until they are there for the first time."""
+        while self._keys is None:
+            await self._refresh()
+            if self._keys is None:
+                await asyncio.sleep(max(self._cooldown_left(), _FIRST_COOLDOWN_SECONDS))
+
     async def find(self, key_id: str | None, algorithm: str) -> Sequence[jwt.PyJWK]:
         """Return the keys that may have signed a token.
 

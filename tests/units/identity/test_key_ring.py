@@ -323,6 +323,21 @@ async def test_warming_fetches_once_never_raises_and_mends_itself(
         assert server.key_fetches == 1
 
 
+async def test_keys_that_are_missing_at_the_start_are_asked_for_again_though_nobody_comes(
+    make_authenticator: MakeAuthenticator, server: IssuerServer, clock: StoppedClock
+) -> None:
+    server.away = True
+    async with make_authenticator() as authenticator:
+        warming = asyncio.create_task(authenticator.warm_until_known())
+        await asyncio.sleep(0.1)
+        assert [status.has_keys for status in authenticator.issuers_status()] == [False]
+        server.away = False
+        clock.advance(1)
+        await asyncio.wait_for(warming, 10)
+        assert [status.has_keys for status in authenticator.issuers_status()] == [True]
+        assert server.key_fetches == 1
+
+
 async def test_of_two_keys_without_a_name_each_is_tried(
     make_authenticator: MakeAuthenticator, issuer: Issuer, server: IssuerServer
 ) -> None:
