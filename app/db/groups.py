@@ -50,7 +50,8 @@ class _Queue:
     write: Write[Any, Any]
     waiting: deque[_Waiting] = field(default_factory=deque)
     writing: set[asyncio.Task[None]] = field(default_factory=set)
-    dispatcher: asyncio.Task[None] | None = None
+    newest: asyncio.Task[None] | None = None
+    """The last group that was begun, as long as the next one waits for it."""
 
 
 class GroupCommit:
@@ -76,9 +77,7 @@ class GroupCommit:
             raise Unavailable(message, retry_after=_RETRY_AFTER, remedy=_REMEDY)
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         queue.waiting.append(_Waiting(item, answer))
-        if queue.dispatcher is None:
-            # Whose request it is that comes first must not show in the log of the others.
-            queue.dispatcher = asyncio.create_task(self._dispatch(queue), context=Context())
+        self._go_on(queue)
         try:
             async with asyncio.timeout(_DEADLINE_SECONDS):
                 return await answer
@@ -89,26 +88,38 @@ class GroupCommit:
     async def close(self) -> None:
         """Wait until everything that was begun is written."""
         for queue in self._queues.values():
-            tasks = {*queue.writing, *((queue.dispatcher,) if queue.dispatcher else ())}
-            if tasks:
-                await asyncio.wait(tasks)
+            while queue.writing:
+                await asyncio.wait(queue.writing)
 
-    async def _dispatch(self, queue: _Queue) -> None:
-        try:
-            while queue.waiting:
-                group = _next_group(queue.waiting)
-                if not group:
-                    continue
-                writing = asyncio.create_task(self._write(queue.write, group))
-                queue.writing.add(writing)
-                writing.add_done_callback(queue.writing.discard)
-                await asyncio.wait({writing}, timeout=_PATIENCE_SECONDS)
-                if len(queue.writing) >= _MOST_AT_ONCE:
-                    await asyncio.wait(queue.writing, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            queue.dispatcher = None
+    def _go_on(self, queue: _Queue) -> None:
+        """Begin to write what waits, unless it is the turn of those that are being written."""
+        if not queue.waiting or queue.newest is not None or len(queue.writing) >= _MOST_AT_ONCE:
+            return
+        loop = asyncio.get_running_loop()
+        # Whose request it is that comes first must not show in the log of the others.
+        writing = loop.create_task(self._write_next(queue), context=Context())
+        queue.writing.add(writing)
+        queue.newest = writing
+        patience = loop.call_later(_PATIENCE_SECONDS, self._waited_for, queue, writing)
+
+        def written(_task: asyncio.Task[None]) -> None:
+            patience.cancel()
+            queue.writing.discard(writing)
+            self._waited_for(queue, writing)
+
+        writing.add_done_callback(written)
+
+    def _waited_for(self, queue: _Queue, writing: asyncio.Task[None]) -> None:
+        if queue.newest is writing:
+            queue.newest = None
+        self._go_on(queue)
+
+    async def _write_next(self, queue: _Queue) -> None:
+        await self._write(queue.write, _next_group(queue.waiting))
 
     async def _write(self, write: Write[Any, Any], group: Sequence[_Waiting]) -> None:
+        if not group:
+            return
         try:
             answers = await self._written(write, [one.item for one in group])
         except AppError as error:

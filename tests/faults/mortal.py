@@ -70,7 +70,7 @@ def is_counted(coroutine: Any, scope: str) -> bool:
     name = getattr(coroutine, "__qualname__", "")
     if scope == "request":
         # What requests have written together is written beside them.
-        return name.endswith(("run_asgi", "GroupCommit._dispatch", "GroupCommit._write"))
+        return name.endswith(("run_asgi", "GroupCommit._write_next"))
     if getattr(coroutine, "cr_code", None) is _repeat_once_it_fits.__code__:
         return bool(coroutine.cr_frame.f_locals["job"].name == scope)
     return scope == "refresh" and name.endswith("refresh_gated")
