@@ -29,8 +29,8 @@ from app.linked_accounts.store import (
     appending_to_feed,
     as_entry,
     columns,
-    count_known_of_all_owners,
     count_missing_of_all_owners,
+    count_some_known,
     find_of_any_owner,
     from_row,
 )
@@ -164,10 +164,11 @@ async def removals_paused(connection: AsyncConnection, settings: SyncSettings, n
     since = now - _LIMIT_WINDOW - timedelta(seconds=settings.deletion_confirm_seconds)
     missing = await count_missing_of_all_owners(connection, since=since)
     removal_limit = RemovalLimit(settings.sweep_max_removal_percent, settings.sweep_removal_floor)
-    # Counting all accounts takes a while where there are millions: only if it matters.
     if missing <= removal_limit.floor and removal_limit.percent > 0:
         return False
-    return not removal_limit.allows(known=await count_known_of_all_owners(connection), suspects=missing)
+    # Rows are locked meanwhile, and there may be millions: no more of them are counted than matter.
+    known = await count_some_known(connection, at_most=removal_limit.enough_for(missing))
+    return not removal_limit.allows(known=known, suspects=missing)
 
 
 async def _mark_seen(

@@ -1,5 +1,6 @@
 """How many accounts may be found missing before removing any is stopped. Pure."""
 
+import math
 from dataclasses import dataclass
 
 
@@ -20,6 +21,10 @@ class RemovalLimit:
         if self.percent <= 0:
             return False
         return suspects <= max(self.floor, known * self.percent / 100)
+
+    def enough_for(self, suspects: int) -> int:
+        """Return from how many known accounts on so many missing ones are allowed, whatever the floor."""
+        return math.ceil(suspects * 100 / self.percent) + 1 if self.percent > 0 else 0
 
     def advice(self, *, known: int, suspects: int) -> str:
         """Say why the removal limit stopped a sweep and how to go on."""

@@ -6,10 +6,11 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db.slices import count_rows, slices
+from app.linked_accounts.store import KNOWN
 from app.linked_accounts.tables import account_events, linked_accounts
 
 _C = linked_accounts.c
-_KNOWN = sa.and_(_C.verified_at.is_not(None), _C.deleted_at.is_(None))
 
 
 async def already_listed(connection: AsyncConnection, sweep_id: int, account_ids: Collection[str]) -> set[str]:
@@ -28,30 +29,40 @@ async def buried(connection: AsyncConnection, account_ids: Collection[str]) -> l
 
 async def living_owners(connection: AsyncConnection, account_ids: Collection[str]) -> dict[str, str | None]:
     """Return whose those of these accounts are that StackOne has vouched for and not taken back."""
-    query = sa.select(_C.account_id, _C.owner_id).where(_C.account_id.in_(account_ids), _KNOWN)
+    query = sa.select(_C.account_id, _C.owner_id).where(_C.account_id.in_(account_ids), KNOWN)
     return {row.account_id: row.owner_id for row in await connection.execute(query)}
 
 
 def _is_suspect(sweep_id: int, start_ticket: int) -> sa.ColumnElement[bool]:
     # Whatever was read since the sweep began is known to have been there, listed or not.
     unlisted = sa.or_(_C.swept_in.is_(None), _C.swept_in != sweep_id)
-    return sa.and_(_KNOWN, unlisted, _C.read_ticket < start_ticket)
+    return sa.and_(KNOWN, unlisted, _C.read_ticket < start_ticket)
 
 
-async def count_suspects(connection: AsyncConnection, sweep_id: int, start_ticket: int) -> int:
-    """Return how many accounts a sweep should have seen and did not."""
-    query = sa.select(sa.func.count()).where(_is_suspect(sweep_id, start_ticket))
-    return int((await connection.execute(query)).scalar_one())
+async def count_known_and_suspects(connection: AsyncConnection, sweep_id: int, start_ticket: int) -> tuple[int, int]:
+    """Return how many accounts are known, and how many of them a sweep should have seen and did not."""
+    known, suspects = await count_rows(connection, linked_accounts, KNOWN, _is_suspect(sweep_id, start_ticket))
+    return known, suspects
 
 
-async def suspects(
-    connection: AsyncConnection, sweep_id: int, start_ticket: int, *, after: str | None, limit: int
+async def all_suspects(connection: AsyncConnection, sweep_id: int, start_ticket: int) -> list[str]:
+    """Return the accounts that a sweep should have seen and did not, in the order of their ids.
+
+    One that is written to at this moment may be left out: an event spoke of it, so it is read anyway.
+    """
+    found: list[str] = []
+    async for piece in slices(connection, linked_accounts):
+        query = sa.select(_C.account_id).where(piece, _is_suspect(sweep_id, start_ticket))
+        found.extend(row.account_id for row in await connection.execute(query))
+    return sorted(found)
+
+
+async def still_suspects(
+    connection: AsyncConnection, sweep_id: int, start_ticket: int, among: Collection[str]
 ) -> list[str]:
-    """Return the next accounts that a sweep should have seen and did not, in the order of their ids."""
-    query = sa.select(_C.account_id).where(_is_suspect(sweep_id, start_ticket)).order_by(_C.account_id).limit(limit)
-    if after is not None:
-        query = query.where(_C.account_id > after)
-    return [row.account_id for row in await connection.execute(query)]
+    """Return those of some suspects that nobody has read meanwhile, in the order of their ids."""
+    query = sa.select(_C.account_id).where(_C.account_id.in_(among), _is_suspect(sweep_id, start_ticket))
+    return sorted(row.account_id for row in await connection.execute(query))
 
 
 async def last_hint_at(connection: AsyncConnection) -> datetime | None:

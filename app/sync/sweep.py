@@ -160,8 +160,8 @@ async def _carry_out(run: _Run) -> None:
         return
     async with database.reading() as connection:
         # As it was when the sweep began: what it has removed before a crash counts on both sides of the limit.
-        known = await count_known_of_all_owners(connection) + sweep.removed
-        suspects = await swept.count_suspects(connection, sweep.id, sweep.start_ticket or 0)
+        left, suspects = await swept.count_known_and_suspects(connection, sweep.id, sweep.start_ticket or 0)
+    known = left + sweep.removed
     percent = sync.sweep_max_removal_percent if sweep.max_removal_percent is None else sweep.max_removal_percent
     removal_limit = RemovalLimit(percent, sync.sweep_removal_floor)
     if not removal_limit.allows(known=known, suspects=suspects + sweep.removed):
@@ -169,8 +169,13 @@ async def _carry_out(run: _Run) -> None:
         return
     await _record(run, replace(sweep, suspects=suspects))
     _tell(run, run.sweep)
-    while await _read_suspects(run):
-        pass
+    if suspects:
+        async with database.reading() as connection:
+            ids = await swept.all_suspects(connection, sweep.id, sweep.start_ticket or 0)
+        # Those up to the last one have been read before a crash.
+        left_to_read = [account_id for account_id in ids if account_id > (sweep.last_suspect or "")]
+        for first in range(0, len(left_to_read), _SUSPECTS_AT_ONCE):
+            await _read_suspects(run, left_to_read[first : first + _SUSPECTS_AT_ONCE])
     if run.unread:
         await _finish(run, SweepState.STOPPED, _UNREAD.format(run.unread))
     else:
@@ -267,16 +272,14 @@ async def _read_again(
     return again
 
 
-async def _read_suspects(run: _Run) -> bool:
-    """Read one batch of suspected removals by id; return whether there may be more."""
+async def _read_suspects(run: _Run, batch: Collection[str]) -> None:
+    """Read one batch of suspected removals by id."""
     sweep = run.sweep
     async with run.runtime.database.transaction() as connection:
-        ids = await swept.suspects(
-            connection, sweep.id, sweep.start_ticket or 0, after=sweep.last_suspect, limit=_SUSPECTS_AT_ONCE
-        )
+        ids = await swept.still_suspects(connection, sweep.id, sweep.start_ticket or 0, batch)
         ticket = await take_read_ticket(connection)
     if not ids:
-        return False
+        return
     answers = [await _read_suspect(run, account_id, ticket) for account_id in ids]
     run.suspects_read += len(ids)
     sweep = replace(sweep, last_suspect=ids[-1])
@@ -299,7 +302,6 @@ async def _read_suspects(run: _Run) -> bool:
             also=record,
         )
     _tell(run, sweep)
-    return True
 
 
 async def _read_suspect(run: _Run, account_id: str, ticket: int) -> Observation | None:

@@ -25,6 +25,18 @@ def test_the_removal_limit(percent: float, floor: int, known: int, suspects: int
     assert RemovalLimit(percent, floor).allows(known=known, suspects=suspects) is goes_on
 
 
+@pytest.mark.parametrize("percent", [0, 0.3, 1, 7, 10, 33.3, 100])
+def test_no_more_are_counted_than_it_takes_to_know(percent: float) -> None:
+    removal_limit = RemovalLimit(percent, 5)
+    for suspects in (*range(40), 999, 1000):
+        enough = removal_limit.enough_for(suspects)
+        for known in {0, 1, 50, 1000, 10**7, max(enough - 2, 0), enough, enough + 1}:
+            counted = min(known, enough)
+            assert removal_limit.allows(known=counted, suspects=suspects) is removal_limit.allows(
+                known=known, suspects=suspects
+            )
+
+
 def test_the_removal_limit_says_how_to_go_on() -> None:
     advice = RemovalLimit(10, 5).advice(known=1000, suspects=600)
     assert advice == (
