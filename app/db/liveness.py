@@ -1,6 +1,6 @@
 """Whether a pooled connection still works, judged by its use and age instead of a question before each use.
 
-SQLAlchemy's own ping costs three waits for PostgreSQL before every checkout. A connection that was in use a moment ago,
+SQLAlchemy's own ping costs three waits for PostgreSQL before every checkout. A connection that was in use a second ago,
 and whose socket the server has not closed since, is as good as one that was asked; the loop learns of a closed socket
 by itself. One that has been idle longer is asked, in one wait: firewalls and balancers forget connections silently.
 """
@@ -14,8 +14,9 @@ from sqlalchemy.exc import DisconnectionError, InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import ConnectionPoolEntry
 
-# Longer than the shortest pause of a job: a broker that nobody asks anything would ask before each of its rounds.
-_IDLE_SECONDS: Final = 3.0
+# Not longer, though idle jobs would ask less: a pooler whose server refuses holds a statement as long as it is allowed
+# to take, and a question only as long as its answer is waited for.
+_IDLE_SECONDS: Final = 1.0
 # Long enough for a server under load, short enough that a wait for a dead one leaves time to connect anew.
 _ANSWER_WITHIN_SECONDS: Final = 1.5
 # A database that stays read-only must not be connected to anew with every request.
