@@ -22,7 +22,7 @@ class Environment(Enum):
 _DEMO_SECRET = "demo-"  # noqa: S105  a prefix, not a secret
 _MINIMUM_SECRET_LENGTH = 16
 # As examples have them; nobody who copied one should run with it.
-_PLACEHOLDER = re.compile(r"(?i)(?:change|replace)[-_ ]?(?:me|this)|your[-_ ]|placeholder|insert[-_ ]|(.)\1*$")
+_PLACEHOLDER = re.compile(r"(?i)(?:change|replace)[-_ ]?(?:me|this)|your[-_ ]|placeholder|insert[-_ ]|[*•xX]+$")
 
 
 def is_loopback(host: str | None) -> bool:
