@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext, suppress
@@ -54,8 +55,8 @@ class Receiver:
 
 @asynccontextmanager
 async def receiver() -> AsyncIterator[Receiver]:
-    socket = bind(0)
-    service = Receiver(f"{url_of(socket)}/changes")
+    bound = bind(0)
+    service = Receiver(f"{url_of(bound)}/changes")
     web = FastAPI()
 
     @web.post("/changes")
@@ -76,7 +77,7 @@ async def receiver() -> AsyncIterator[Receiver]:
         service.taken.append({**change, "id": request.headers["webhook-id"]})
         return Response(status_code=204)
 
-    async with serving(web, socket):
+    async with serving(web, bound):
         yield service
 
 
@@ -229,9 +230,13 @@ async def test_a_test_message_says_whether_it_arrives(database_url: str) -> None
         answer = await world.broker.post(f"{CRM}/test", headers=world.as_service())
         assert answer.json() == {"delivered": True, "failure": None}
         assert service.tests == [{"destination": "crm"}]
-    async with pushing(database_url, replace(service, url=f"{service.url}/nowhere")) as (world, _):
-        answer = await world.broker.post(f"{CRM}/test", headers=world.as_service())
-        assert (answer.json()["delivered"], answer.json()["failure"]) == (False, "ConnectError")
+    with socket.socket() as silent:
+        # Nobody listens there, and nobody else can.
+        silent.bind(("127.0.0.1", 0))
+        nowhere = f"http://127.0.0.1:{silent.getsockname()[1]}/changes"
+        async with pushing(database_url, replace(service, url=nowhere)) as (world, _):
+            answer = await world.broker.post(f"{CRM}/test", headers=world.as_service())
+            assert (answer.json()["delivered"], answer.json()["failure"]) == (False, "ConnectError")
 
 
 async def test_doctor_tries_each_destination_and_none_that_is_unknown_is_replayed(database_url: str) -> None:
