@@ -188,14 +188,14 @@ def settings_of(port: int, metrics_port: int, database_url: str) -> dict[str, st
         "issuer": "https://login.example.com/",
         "audiences": ["connect-broker"],
         "algorithms": ["HS256"],
-        "secrets": ["s" * 40],
+        "secrets": ["a-secret-of-forty-letters-that-nobody-guesses"],
         "claims": {"owner_id": "org_id"},
     }
     return {
         "BROKER_STACKONE__API_KEY": "v1.us1.not-a-key-of-anybody",
         "BROKER_STACKONE__WEBHOOK_SECRETS": '["not a secret of anybody"]',
         "BROKER_IDENTITY__ISSUERS": json.dumps([issuer]),
-        "BROKER_SERVICE_KEYS__PEPPER": "p" * 44,
+        "BROKER_SERVICE_KEYS__PEPPER": "a-pepper-of-44-letters-that-nobody-guesses-ok",
         "BROKER_DATABASE__URL": database_url,
         "BROKER_SYNC__ENABLED": "false",
         "BROKER_HTTP__PORT": str(port),
