@@ -29,7 +29,7 @@ _LAYERS: Sequence[tuple[str, str, str]] = (
     (r"asyncio/runners", "the loop and the kernel", "#64748b"),
     (r"", "Python's library", "#cbd5e1"),
 )
-_WIDTH, _ROW, _DEEPEST, _NARROWEST = 1100, 17, 46, 0.0025
+_WIDTH, _ROW, _LETTER, _DEEPEST, _NARROWEST = 1100, 17, 6.2, 46, 0.0025
 
 
 @dataclass
@@ -85,7 +85,7 @@ def _draw_below(node: _Node, depth: int, first: int, whole: int, parts: list[str
             break
         x, width, y = first / whole * _WIDTH, share * _WIDTH, 24 + depth * _ROW
         name = f"{function} ({file})"
-        shown = escape(function[: int(width / 6.2)]) if width > 24 else ""  # noqa: PLR2004  a letter's width
+        shown = escape(function[: int(width / _LETTER)]) if width > 4 * _LETTER else ""
         parts.append(
             f'<g><title>{escape(name)} {share:.1%}</title><rect x="{x:.1f}" y="{y}" width="{width:.1f}"'
             f' height="{_ROW - 1}" fill="{_layer(file)[1]}" fill-opacity="0.55" stroke="#ffffff"/>'

@@ -75,6 +75,8 @@ class Database:
         self.engine = engine
         event.listen(engine.sync_engine, "before_cursor_execute", _refuse_if_sealed)
         self.dialect: Literal["sqlite", "postgresql"] = "sqlite" if engine.dialect.name == "sqlite" else "postgresql"
+        pool = engine.sync_engine.pool
+        self._pool = pool if isinstance(pool, BusyPool) else None
         self._metrics = metrics
         if metrics is not None:
             self._show_pool(metrics)
@@ -114,14 +116,13 @@ class Database:
 
         Raises DatabaseUnavailable like `transaction`.
         """
-        if self.dialect == "sqlite":
+        pool = self._pool
+        if pool is None:
             async with self.autocommit() as connection:
                 return [tuple(row) for row in await connection.execute(statement.query, parameters)]
         if transaction_open.get():
             message = "transactions do not nest"
             raise RuntimeError(message)
-        pool = self.engine.sync_engine.pool
-        assert isinstance(pool, BusyPool)  # noqa: S101  what `open_engine` gives PostgreSQL
         compiled = statement.compiled(self.engine.dialect)
         arguments = compiled.arguments(parameters)
         is_connected = False
