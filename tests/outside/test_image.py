@@ -176,7 +176,7 @@ def demo_image(builder: Builder) -> Image:
     builder.do("add", "--quiet", container, packages, "/usr/local/lib/node_modules/npm")
     link = ("ln", "-s", "../lib/node_modules/npm/bin/npm-cli.js", "/usr/local/bin/npm")
     builder.do("run", "--isolation=chroot", container, *link)
-    trust = ("sh", "-c", "test ! -e /etc/registries.pem || echo cafile=/etc/registries.pem > /root/.npmrc")
+    trust = ("sh", "-c", "test ! -e /etc/registries.pem || echo cafile=/etc/registries.pem > ~/.npmrc")
     builder.do("run", "--isolation=chroot", container, *trust)
     builder.committed(container, f"docker.io/library/{NODE_BASE}")
     return builder.built("demo/Dockerfile")
