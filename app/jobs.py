@@ -18,7 +18,7 @@ from app.errors import AppError
 from app.gauges import begin_at_zero, read_gauges
 from app.identity.service_keys.expiry import ending_keys
 from app.identity.user_tokens.revocations import forget_revocations
-from app.invitations.listing import keep_invitations
+from app.invitations.listing import forget_old_invitations, record_linked_invitations
 from app.linked_accounts.feed import forget_changes
 from app.linked_accounts.reminders import remind
 from app.owners.erasure import carry_on_erasures
@@ -32,8 +32,8 @@ from app.sync.sweep import sweep_if_due
 logger = structlog.get_logger(__name__)
 
 _PAUSE_AFTER_FAILURE_SECONDS = 1.0
-_LEASE = "housekeeping"
 _LEASE_SECONDS = 60.0
+_IDLE_TIMES = 5
 _FORGOTTEN_AT_ONCE = 500
 _KEYS_WARNED_OF = "service_keys_warned_of"
 
@@ -46,17 +46,21 @@ class Job:
     round: Callable[[Runtime], Awaitable[int]]
     """Does one round and returns how much there was to do."""
     pause_seconds: float
+    longest_pause_seconds: float = 0.0
+    """Each round that did nothing doubles the pause up to this: an idle broker leaves its database alone. ADR 10."""
     wake: asyncio.Event | None = None
-    """Ends the pause early."""
+    """Ends the pause early, and what it has grown to."""
 
 
 def jobs(runtime: Runtime, sender: Sender) -> Sequence[Job]:
     """List the jobs of a process. Those that only one replica may do hold a lease while they do it."""
+    poll_seconds = runtime.settings.sync.poll_seconds
     return (
-        Job("refresh", refresh_due, runtime.settings.sync.poll_seconds, runtime.account_due),
+        Job("refresh", refresh_due, poll_seconds, _IDLE_TIMES * poll_seconds, wake=runtime.account_due),
         Job("gauges", read_gauges, 10.0),
-        Job("sweep", sweep_if_due, 5.0, runtime.sweep_requested),
+        Job("sweep", sweep_if_due, 5.0, _IDLE_TIMES * 5.0, wake=runtime.sweep_requested),
         Job("housekeeping", keep_house, 10.0),
+        Job("retention", apply_retention, 600.0),
         *(
             Job("push", partial(push_once, sender=sender, destination=destination), 1.0)
             for destination in runtime.settings.push.destinations
@@ -121,13 +125,13 @@ async def forget_old_audit_entries(runtime: Runtime, lease: Lease) -> None:
             more = await forget_entries(connection, before=before, limit=_FORGOTTEN_AT_ONCE) == _FORGOTTEN_AT_ONCE
 
 
-# What housekeeping does, in this order. Each works in batches and checks the lease in each of them.
-HOUSEKEEPING: Sequence[Callable[[Runtime, Lease], Awaitable[None]]] = (
-    resolve_sessions,
-    remind,
-    keep_invitations,
+Task = Callable[[Runtime, Lease], Awaitable[None]]
+
+# Each works in batches and checks the lease in each of them.
+HOUSEKEEPING: Sequence[Task] = (resolve_sessions, remind, record_linked_invitations, carry_on_erasures)
+RETENTION: Sequence[Task] = (
     forget_old,
-    carry_on_erasures,
+    forget_old_invitations,
     forget_old_changes,
     forget_old_revocations,
     forget_old_audit_entries,
@@ -136,11 +140,20 @@ HOUSEKEEPING: Sequence[Callable[[Runtime, Lease], Awaitable[None]]] = (
 
 
 async def keep_house(runtime: Runtime) -> int:
-    """Do one round of housekeeping under a lease; return 0, or -1 if another replica holds the lease."""
-    async with holding(runtime.database, _LEASE, runtime.new_id("hk"), seconds=_LEASE_SECONDS) as lease:
+    """Carry on what requests have begun; return 0, or -1 if another replica does it."""
+    return await _under_lease(runtime, "housekeeping", HOUSEKEEPING)
+
+
+async def apply_retention(runtime: Runtime) -> int:
+    """Remove what is older than its retention, and warn of keys near their end; return 0, or -1 like `keep_house`."""
+    return await _under_lease(runtime, "retention", RETENTION)
+
+
+async def _under_lease(runtime: Runtime, name: str, tasks: Sequence[Task]) -> int:
+    async with holding(runtime.database, name, runtime.new_id("hk"), seconds=_LEASE_SECONDS) as lease:
         if lease is None:
             return -1
-        for task in HOUSEKEEPING:
+        for task in tasks:
             await task(runtime, lease)
     return 0
 
@@ -183,6 +196,7 @@ async def _repeat_once_it_fits(job: Job, runtime: Runtime, schema: asyncio.Task[
 
 async def repeat(job: Job, runtime: Runtime) -> None:
     """Repeat a job until it is cancelled: a database that was away for a minute must not stop it for good."""
+    pause = job.pause_seconds
     while True:
         if job.wake is not None:
             # Before the round: work that is requested while it runs gets a round of its own.
@@ -197,8 +211,10 @@ async def repeat(job: Job, runtime: Runtime) -> None:
                 logger.exception("job_failed", job=job.name)
             await asyncio.sleep(_PAUSE_AFTER_FAILURE_SECONDS)
         else:
-            if done <= 0:
-                await _pause(job)
+            if done > 0 or await _woken(job, pause):
+                pause = job.pause_seconds
+            else:
+                pause = min(2 * pause, max(job.longest_pause_seconds, job.pause_seconds))
 
 
 def _expected(error: BaseException) -> AppError | None:
@@ -209,15 +225,16 @@ def _expected(error: BaseException) -> AppError | None:
     return error if isinstance(error, AppError) else None
 
 
-async def _pause(job: Job) -> None:
+async def _woken(job: Job, seconds: float) -> bool:
+    """Wait, and tell whether the job was woken before the time was over."""
     if job.wake is None:
-        await asyncio.sleep(job.pause_seconds)
-        return
+        await asyncio.sleep(seconds)
+        return False
     try:
-        async with asyncio.timeout(job.pause_seconds):
-            await job.wake.wait()
+        async with asyncio.timeout(seconds):
+            return await job.wake.wait()
     except TimeoutError:
-        return
+        return False
 
 
 async def cancelled(task: asyncio.Task[None]) -> None:

@@ -276,6 +276,7 @@ async def _is_owners_upstream(runtime: Runtime, owner_id: str, account_id: str) 
         return True
     async with runtime.database.transaction() as connection:
         await due.mark_due(connection, account_id, now=runtime.clock.now())
+    runtime.account_due.set()
     return False
 
 

@@ -52,16 +52,23 @@ async def end_invitation(runtime: Runtime, owner_id: str, invitation_id: str, *,
     return await get_invitation(runtime, owner_id, invitation_id)
 
 
-async def keep_invitations(runtime: Runtime, lease: Lease) -> None:
-    """Write down which invitations led to an account, and remove those older than their retention."""
+async def record_linked_invitations(runtime: Runtime, lease: Lease) -> None:
+    """Write down which invitations led to an account. Raises LeaseLost."""
+    more = True
+    while more:
+        async with runtime.database.transaction() as connection:
+            await held(connection, lease)
+            # A session may be opened in an invitation's last moment, and live as long as sessions do.
+            still_open = store.expires_after(runtime.clock.now() - timedelta(seconds=LONGEST_LIFE) - 2 * GRACE)
+            more = await store.record_links(connection, still_open, limit=_BATCH) == _BATCH
+
+
+async def forget_old_invitations(runtime: Runtime, lease: Lease) -> None:
+    """Remove invitations that are older than their retention. Raises LeaseLost."""
     retention = timedelta(days=runtime.settings.invitations.retention_days)
     more = True
     while more:
         async with runtime.database.transaction() as connection:
             await held(connection, lease)
-            now = runtime.clock.now()
-            # A session may be opened in an invitation's last moment, and live as long as sessions do.
-            still_open = store.expires_after(now - timedelta(seconds=LONGEST_LIFE) - 2 * GRACE)
-            linked = await store.record_links(connection, still_open, limit=_BATCH)
-            forgotten = await store.forget_invitations(connection, before=now - retention, limit=_BATCH)
-        more = _BATCH in (linked, forgotten)
+            before = runtime.clock.now() - retention
+            more = await store.forget_invitations(connection, before=before, limit=_BATCH) == _BATCH

@@ -188,6 +188,7 @@ async def _reschedule(runtime: Runtime, account: DueAccount, error: AppError | N
     wait = due.wait_after(account, error, settings=runtime.settings.sync, jitter=runtime.jitter)
     async with runtime.database.transaction() as connection:
         await due.reschedule(connection, account, until=runtime.clock.now() + wait)
+    runtime.account_due.set()
     logger.warning(
         "disconnect_rescheduled",
         account_id=account.account_id,

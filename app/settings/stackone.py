@@ -96,7 +96,12 @@ class SyncSettings(Section):
     """How the store is kept equal to StackOne."""
 
     enabled: bool = Field(default=True, description="Run the background loops in this process.")
-    poll_seconds: float = Field(default=1, gt=0, le=60, description="How often due accounts are looked for.")
+    poll_seconds: float = Field(
+        default=1,
+        gt=0,
+        le=60,
+        description="How often due accounts are looked for; up to 5 times as rarely where none are.",
+    )
     batch: int = Field(default=20, ge=1, le=500, description="Accounts claimed at once.")
     concurrency: int = Field(default=5, ge=1, le=50, description="Accounts read at once by one process.")
     claim_seconds: float = Field(

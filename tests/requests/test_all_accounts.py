@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from app.identity.caller import Scope
-from app.jobs import keep_house
+from app.jobs import apply_retention, keep_house
 from app.linked_accounts.tables import account_events, linked_accounts
 from tests.support.waiting import eventually
 from tests.support.world import World, open_world
@@ -172,7 +172,7 @@ async def test_a_restored_backup_and_what_is_no_longer_kept_are_noticed(database
         async with world.runtime.database.transaction() as connection:
             old = world.clock.now() - timedelta(days=31)
             await connection.execute(sa.update(account_events).values(at=old))
-        await keep_house(world.runtime)
+        await apply_retention(world.runtime)
         kept = (await ask(world, "/v1/events", after=str(head - 1)))["data"]
         assert [row["position"] for row in kept] == [head]
         detail = (await refused("0"))["detail"]

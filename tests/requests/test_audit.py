@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from app.audit.tables import audit_entries
-from app.jobs import keep_house
+from app.jobs import apply_retention
 from tests.support.environment import environment_of
 from tests.support.tokens import StoppedClock
 from tests.support.world import World, open_world
@@ -129,7 +129,7 @@ async def test_entries_go_after_their_retention(database_url: str, tmp_path: Pat
         clock.advance(timedelta(days=20).total_seconds())
         await refused_service(world)
         clock.advance(timedelta(days=11).total_seconds())
-        await keep_house(world.runtime)
+        await apply_retention(world.runtime)
         async with world.runtime.database.reading() as connection:
             [left] = (await connection.execute(sa.select(audit_entries.c.at))).scalars()
         assert clock.now() - left < timedelta(days=30)

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 import app as package
 from app.db.counters import counter_value
-from app.jobs import keep_house
+from app.jobs import apply_retention
 from tests.support.environment import environment_of
 from tests.support.tokens import rsa_key
 from tests.support.waiting import eventually
@@ -307,8 +307,8 @@ async def test_a_key_that_ends_soon_is_told_of_while_there_is_time(world: World)
     assert [finding["detail"] for finding in told] == ["ends in 0 days", "ends in 12 days"]
     assert all("service-keys rotate" in finding["remedy"] for finding in told)
     with capture_logs() as lines:
-        await keep_house(world.runtime)
-        await keep_house(world.runtime)
+        await apply_retention(world.runtime)
+        await apply_retention(world.runtime)
     assert [line["event"] for line in lines].count("service_key_ends_soon") in {0, 2}
     async with world.runtime.database.reading() as connection:
         assert await counter_value(connection, "service_keys_warned_of") == world.clock.now().toordinal()

@@ -16,7 +16,7 @@ from prometheus_client import generate_latest
 from app.db.tables import metadata
 from app.identity.caller import Scope
 from app.invitations.tables import invitation_openings, invitations
-from app.jobs import keep_house
+from app.jobs import apply_retention
 from sandbox.identity.provider import USERS
 from tests.attacks.opened import told
 from tests.requests.test_session_ledger import submit
@@ -140,10 +140,10 @@ async def test_it_ends_by_itself_and_by_request(database_url: str) -> None:
         opened = await invite(world)
         assert (await opening(world, code_of(opened))).status_code == 201
         clock.advance(timedelta(days=90 + 364).total_seconds())
-        await keep_house(world.runtime)
+        await apply_retention(world.runtime)
         assert await kept(world) == ({ended["id"]}, 0)
         clock.advance(timedelta(days=2).total_seconds())
-        await keep_house(world.runtime)
+        await apply_retention(world.runtime)
         assert await kept(world) == (set(), 0)
 
 

@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from app.connect_sessions.tables import connect_sessions
-from app.jobs import keep_house
+from app.jobs import apply_retention, keep_house
 from app.linked_accounts.tables import account_events
 from app.sync.sweep import run_sweep
 from tests.support.databases import stored_rows
@@ -146,7 +146,7 @@ async def test_a_session_expires_and_is_forgotten(quiet: World) -> None:
     await keep_house(quiet.runtime)
     assert (await ledger(quiet))[session["id"]] == ("expired", None)
     await age(days=91)
-    await keep_house(quiet.runtime)
+    await apply_retention(quiet.runtime)
     assert await ledger(quiet) == {}
 
 
@@ -156,7 +156,7 @@ async def test_old_hints_are_forgotten_and_changes_kept(quiet: World) -> None:
     async with quiet.runtime.database.transaction() as connection:
         await connection.execute(sa.insert(account_events).values(kind="hint", **row))
         await connection.execute(sa.insert(account_events).values(kind="account.linked", position=1, **row))
-    await keep_house(quiet.runtime)
+    await apply_retention(quiet.runtime)
     async with quiet.runtime.database.reading() as connection:
         kinds = (await connection.execute(sa.select(account_events.c.kind))).scalars().all()
     assert kinds == ["account.linked"]

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from app.db.tables import metadata
 from app.identity.caller import Scope
-from app.jobs import keep_house
+from app.jobs import apply_retention
 from tests.support.tokens import StoppedClock
 from tests.support.world import USER_TOKEN_SECRET, World, open_world
 
@@ -178,7 +178,7 @@ async def test_revoked_tokens_end_everywhere_and_new_ones_work(database_url: str
         clock.advance(5)
         assert [await status(other, token) for token in (*tokens.values(), bobs, again)] == expected
         clock.advance(3 * 3600)
-        await keep_house(one.runtime)
+        await apply_retention(one.runtime)
         async with one.runtime.database.reading() as connection:
             left = await connection.execute(sa.text("SELECT count(*) FROM user_token_revocations"))
         assert left.scalar_one() == 0

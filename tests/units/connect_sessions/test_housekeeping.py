@@ -1,7 +1,8 @@
-"""Housekeeping: one round resolves what there is news about, forgets what is old, and carries erasures on."""
+"""Housekeeping resolves what there is news about and carries erasures on; retention forgets what is old."""
 
 import asyncio
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -11,10 +12,11 @@ from structlog.testing import capture_logs
 from app.connect_sessions.tables import connect_sessions
 from app.db.counters import counter_value
 from app.db.leases import holding, leases
-from app.jobs import Job, keep_house, repeat
+from app.jobs import Job, apply_retention, keep_house, repeat
 from app.linked_accounts.tables import account_events
 from app.owners.erasure import erase_owner
 from app.owners.tables import erasures
+from app.runtime import Runtime
 from tests.support.broker import Broker
 
 pytestmark = pytest.mark.anyio
@@ -106,10 +108,13 @@ async def test_one_round_ends_and_forgets_everything_that_is_old(broker: Broker)
     commits = counting_commits(broker)
     with capture_logs() as logs:
         await keep_house(broker.runtime)
+        # Lease, two batches to resolve, a look each for reminders, invitations and erasures, and the lease given back.
+        assert len(commits) == 7
+        commits.clear()
+        await apply_retention(broker.runtime)
 
-    # Lease, two batches to resolve, two to forget, a look each for reminders, invitations, erasures, revocations,
-    # audit entries and keys, and the lease given back.
-    assert len(commits) == 12
+    # Lease, two batches to forget, a look each for invitations, revocations, audit entries and keys, and the lease.
+    assert len(commits) == 8
     assert await statuses(broker) == {"cs_0": "pending"}
     assert await broker.rows(account_events) == []
     retention = [entry for entry in logs if entry["event"] == "retention"]
@@ -125,7 +130,7 @@ async def test_nothing_is_forgotten_before_its_time(broker: Broker) -> None:
     await broker.has_event(position=None, kind="hint", at=now - timedelta(days=30))
     await broker.has_event(position=1, at=now - timedelta(days=9999))
     with capture_logs() as logs:
-        await keep_house(broker.runtime)
+        await apply_retention(broker.runtime)
 
     assert len(await broker.rows(connect_sessions)) == 1
     assert len(await broker.rows(account_events)) == 2
@@ -140,7 +145,7 @@ async def test_either_kind_of_old_thing_is_reported(broker: Broker, old: str) ->
     else:
         await broker.has_event(position=None, kind="hint", at=ago)
     with capture_logs() as logs:
-        await keep_house(broker.runtime)
+        await apply_retention(broker.runtime)
 
     [entry] = [entry for entry in logs if entry["event"] == "retention"]
     assert (entry["sessions"], entry["hints"]) == ((1, 0) if old == "session" else (0, 1))
@@ -197,5 +202,31 @@ async def test_rounds_go_on_until_cancelled(broker: Broker) -> None:
     await asyncio.wait_for(served.wait(), timeout=10)
     done, _ = await asyncio.wait({rounds}, timeout=0.2)
     assert not done
+    rounds.cancel()
+    await asyncio.wait({rounds})
+
+
+async def test_a_job_that_finds_nothing_looks_more_rarely_until_it_is_woken(broker: Broker) -> None:
+    looked_at: list[float] = []
+    looked, wake = asyncio.Event(), asyncio.Event()
+
+    async def look(_: Runtime) -> int:
+        looked_at.append(asyncio.get_running_loop().time())
+        looked.set()
+        return 0
+
+    async def gaps(number: int) -> list[float]:
+        looked_at.clear()
+        while len(looked_at) <= number:
+            looked.clear()
+            await asyncio.wait_for(looked.wait(), timeout=10)
+        return [later - earlier for earlier, later in pairwise(looked_at)]
+
+    rounds = asyncio.create_task(repeat(Job("look", look, 0.01, 0.64, wake=wake), broker.runtime))
+    growing = await gaps(8)
+    assert all(gap >= 0.009 * min(2**number, 64) for number, gap in enumerate(growing)), growing
+    wake.set()
+    after = await gaps(2)
+    assert max(after) < growing[-1] / 2, "the pause is the short one again"
     rounds.cancel()
     await asyncio.wait({rounds})
