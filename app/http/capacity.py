@@ -3,6 +3,7 @@
 uvicorn's limit_concurrency refuses whoever comes last, health probes included, and lets those who are there stay.
 """
 
+import asyncio
 import time
 from collections.abc import Iterable, Sized
 from typing import Protocol
@@ -17,6 +18,8 @@ logger = structlog.get_logger(__name__)
 # Connections beyond the limit that serve health probes and nothing else.
 HEALTH_RESERVE = 16
 _LEAST_PER_ADDRESS = 16
+# The request of a new connection may lie unread in a loop that is busy with a thousand others.
+_GRACE_SECONDS = 2.0
 _TOLD_EVERY_SECONDS = 1.0
 
 
@@ -54,6 +57,7 @@ class Capacity:
         self._most = settings.max_connections
         self._proxies = settings.proxies
         self._share = max(_LEAST_PER_ADDRESS, self._most // 4)
+        self._looked_after: set[str | None] = set()
         self._since_told = 0
         self._told_at = -_TOLD_EVERY_SECONDS
         self.counter: Counter | None = None
@@ -63,27 +67,40 @@ class Capacity:
         return len(connections) > self._most or len(running) >= self._most
 
     def make_room(self, newcomer: Connection, connections: Connections) -> bool:
-        """Tell whether a new connection may stay; a silent one gives way to it where there are too many.
+        """Tell whether a new connection may stay; where all places are taken, a silent one gives way to it.
 
-        Its own address's gives way where that has more than its share, so that nobody is locked out by others
-        behind the same address; and anybody's where the reserve is used up too.
+        That is one of its own address where this has more than its share, so that nobody is locked out by others behind
+        the same address. While there are places, what an address has beyond its share ends only once it stays silent.
         """
         is_full = len(connections) > self._most + HEALTH_RESERVE
         address = newcomer.address
-        if not is_full and (len(connections) <= self._share or self._proxies.hold(address or "")):
+        if not is_full:
+            if len(connections) > self._share and not self._proxies.hold(address or ""):
+                self._look_after(address, connections)
             return True
-        silent = [(each.silent_since, each) for each in connections if each is not newcomer]
-        candidates = [(since, each) for since, each in silent if since is not None]
-        own = [(since, each) for since, each in candidates if each.address == address and not each.is_verified]
-        if len(own) >= self._share:
-            candidates = own
-        elif not is_full:
-            return True
+        own = _silent_of(address, connections, newcomer)
+        candidates = own if len(own) >= self._share else _silent(connections, newcomer)
         self.count("a connection")
-        if not candidates:
-            return False
-        min(candidates, key=lambda candidate: candidate[0])[1].give_way()
-        return True
+        if candidates:
+            candidates[0].give_way()
+        return bool(candidates)
+
+    def _look_after(self, address: str | None, connections: Connections) -> None:
+        if address not in self._looked_after:
+            self._looked_after.add(address)
+            asyncio.get_running_loop().call_later(_GRACE_SECONDS, self._end_surplus, address, connections)
+
+    def _end_surplus(self, address: str | None, connections: Connections) -> None:
+        self._looked_after.discard(address)
+        own = _silent_of(address, connections)
+        surplus = own[: max(0, len(own) - self._share)]
+        latest = asyncio.get_running_loop().time() - _GRACE_SECONDS
+        for each in surplus:
+            if (each.silent_since or 0.0) <= latest:
+                self.count("a connection")
+                each.give_way()
+        if len(surplus) > 0:
+            self._look_after(address, connections)
 
     def count(self, what: str) -> None:
         """Count what was turned away."""
@@ -100,3 +117,15 @@ class Capacity:
                 remedy="run more replicas, or raise BROKER_HTTP__MAX_CONNECTIONS where CPU is left",
             )
             self._told_at, self._since_told = now, 0
+
+
+def _silent(connections: Connections, but: Connection | None = None) -> list[Connection]:
+    """Return the silent ones, those that are silent for longest first."""
+    silent = [(each.silent_since, each) for each in connections if each is not but]
+    by_age = sorted(((since, each) for since, each in silent if since is not None), key=lambda one: one[0])
+    return [each for _, each in by_age]
+
+
+def _silent_of(address: str | None, connections: Connections, but: Connection | None = None) -> list[Connection]:
+    """Return those of one address that are silent and nobody's whose credential was good."""
+    return [each for each in _silent(connections, but) if each.address == address and not each.is_verified]

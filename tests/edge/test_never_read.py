@@ -82,6 +82,15 @@ async def test_what_one_address_holds_in_silence_gives_way_and_locks_nobody_out(
         assert statuses(await edge.send(LISTED + edge.as_user() + b"\r\n")) == [200]
 
 
+async def test_a_burst_of_one_address_is_served_as_long_as_there_are_places(sqlite_databases: SqliteDatabases) -> None:
+    async with open_edge(sqlite_databases.create(), http={"max_connections": 200}) as edge, AsyncExitStack() as stack:
+        opened = [await stack.enter_async_context(edge.connected()) for _ in range(180)]
+        for _reader, writer in opened:
+            writer.write(LISTED + edge.as_user() + b"\r\n")
+        answers = await asyncio.gather(*(read_answer(reader) for reader, _writer in opened))
+        assert {status for answer in answers for status in statuses(answer)} == {200}
+
+
 @pytest.mark.parametrize("trusted", [[], ["127.0.0.0/8"]], ids=["signed in", "trusted proxy"])
 async def test_who_is_known_may_keep_more_connections(sqlite_databases: SqliteDatabases, trusted: list[str]) -> None:
     http = {"max_connections": 200, "trusted_proxies": trusted}
