@@ -76,6 +76,8 @@ def create_app(settings: Settings, externals: Externals | None = None) -> FastAP
         openapi_url="/openapi.json" if documented else None,
         docs_url="/docs" if documented else None,
         redoc_url=None,
+        # Its own spans and logs would tell paths and messages of exceptions to whoever sets OTEL_ variables; see ADR 9.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         # A redirect would be built from the Host header, which the client chooses.
         redirect_slashes=False,
         # A page with a script of its own, for a login that the documentation does not offer.

@@ -8,10 +8,10 @@ from typing import Any, Final, Literal
 import sqlalchemy as sa
 import structlog
 from sqlalchemy import event
-from sqlalchemy.exc import DBAPIError, InvalidRequestError, MissingGreenlet
+from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
-from sqlalchemy.pool import PoolProxiedConnection, QueuePool
+from sqlalchemy.pool import ManagesConnection, QueuePool
 from sqlalchemy.util import greenlet_spawn
 
 from app.db.engine import READING, WRITING, close_engine
@@ -44,8 +44,9 @@ def _refuse_if_sealed(connection: sa.Connection, *_statement: Any) -> None:
         raise RuntimeError(message)
 
 
-async def _fetch(pool: BusyPool, pooled: PoolProxiedConnection, text: str, arguments: Sequence[Any]) -> Sequence[Any]:
-    driver: Any = pooled.driver_connection
+async def _fetch(held: ManagesConnection, text: str, arguments: Sequence[Any]) -> Sequence[Any]:
+    """Run a statement on a pooled connection, which is closed if nobody can tell what the server says next."""
+    driver: Any = held.driver_connection
     try:
         records: Sequence[Any] = await driver.fetch(text, *arguments)
     except BaseException as error:
@@ -53,17 +54,10 @@ async def _fetch(pool: BusyPool, pooled: PoolProxiedConnection, text: str, argum
             # Cancelled, out of time or cut off: what the server still says would be taken for the next answer.
             was_closed = driver.is_closed()
             driver.terminate()
-            pooled.invalidate()
+            held.invalidate()
             if was_closed and isinstance(error, Exception):
                 raise ConnectionResetError from error
-        else:
-            await greenlet_spawn(pooled.close)
         raise
-    if pool.has_surplus:
-        await greenlet_spawn(pooled.close)
-    else:
-        # Nothing is waited for: no transaction is open, and the connection stays.
-        pooled.close()
     return records
 
 
@@ -127,26 +121,31 @@ class Database:
         arguments = compiled.arguments(parameters)
         is_connected = False
         try:
-            pooled = await self._connected(pool)
-            is_connected = True
-            records = await _fetch(pool, pooled, compiled.text, arguments)
+            entry = pool.borrow(self._liveness.trusts) if self._liveness is not None else None
+            if entry is not None:
+                is_connected = True
+                try:
+                    records = await _fetch(entry, compiled.text, arguments)
+                finally:
+                    if pool.has_surplus:
+                        await greenlet_spawn(pool.give_back, entry)
+                    else:
+                        # Nothing is waited for: no transaction is open, and the connection stays.
+                        pool.give_back(entry)
+            else:
+                # One has to be opened, waited for, or asked whether it still works.
+                pooled = await greenlet_spawn(pool.connect)
+                is_connected = True
+                try:
+                    records = await _fetch(pooled, compiled.text, arguments)
+                finally:
+                    await greenlet_spawn(pooled.close)
         except Exception as error:
             unavailable = self._unavailable(error, is_connected=is_connected)
             if unavailable is None:
                 raise
             raise unavailable from error
         return compiled.rows(records)
-
-    async def _connected(self, pool: BusyPool) -> PoolProxiedConnection:
-        """Take a connection from the pool; in a greenlet, which is costly, only where something is waited for."""
-        entry = pool.next_entry
-        if entry is not None and self._liveness is not None and self._liveness.trusts(entry):
-            try:
-                return pool.connect()
-            except MissingGreenlet:
-                # The pool knows better, such as that the server was restarted, and has to connect.
-                pass
-        return await greenlet_spawn(pool.connect)
 
     @asynccontextmanager
     async def _begin(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:

@@ -1,6 +1,7 @@
 """The pool of connections to PostgreSQL: what load has opened stays open until the load is over."""
 
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
@@ -28,10 +29,21 @@ class BusyPool(AsyncAdaptedQueuePool):
         # As they lie in the queue, which shows nobody what is in it.
         self._idle: list[ConnectionPoolEntry] = []
 
-    @property
-    def next_entry(self) -> ConnectionPoolEntry | None:
-        """The connection that is used next; None if one has to be opened or waited for."""
-        return self._idle[-1] if self._idle else None
+    def borrow(self, is_good: Callable[[ConnectionPoolEntry], bool]) -> ConnectionPoolEntry | None:
+        """Take the connection that is next, if it can be used as it is; None if one has to be opened or waited for.
+
+        `connect` wraps each connection for one use, for which it runs fifty functions, and needs a greenlet. Whoever
+        runs a single statement needs neither, and gives the connection back by `give_back` whatever happens.
+        """
+        entry: Any = self._idle[-1] if self._idle else None
+        if entry is None or entry._is_hard_or_soft_invalidated() or not is_good(entry):  # noqa: SLF001  said nowhere else
+            return None
+        return self._do_get()
+
+    def give_back(self, entry: ConnectionPoolEntry) -> None:
+        """Take back what `borrow` gave; where there is a surplus, it is closed, which takes a greenlet."""
+        self.dispatch.checkin(entry.dbapi_connection, entry)
+        self._do_return_conn(entry)
 
     @property
     def has_surplus(self) -> bool:

@@ -3,17 +3,21 @@
 import asyncio
 import base64
 import json
+import signal
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import httpx2
 import pytest
 from fastapi import FastAPI, Request, Response
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from sandbox.serving import bind, serving
+from tests.support.environment import environment_of
 from tests.support.waiting import eventually
 from tests.support.world import API_KEY, World, open_world
 
@@ -246,6 +250,51 @@ async def test_where_traces_are_off_nothing_is_said_of_them(database_url: str) -
         await world.broker.post("/v1/connect-sessions", headers=world.as_user() | CALLER, json={})
         [call] = await world.received("POST", "/connect_sessions")
     assert "traceparent" not in call["headers"]
+
+
+async def test_the_frameworks_own_traces_stay_off_whatever_the_platform_sets(world: World) -> None:
+    """They tell paths with ids of accounts and messages of exceptions, and platforms set these variables for all."""
+    told: list[str] = []
+    app = FastAPI()
+
+    @app.post("/{path:path}")
+    async def receive(path: str) -> Response:
+        told.append(path)
+        return Response(media_type="application/x-protobuf")
+
+    free = bind(0)
+    port = free.getsockname()[1]
+    free.close()
+    async with serving(app, bind(0)) as url:
+        environment = environment_of(world) | {
+            "BROKER_HTTP__PORT": str(port),
+            "BROKER_METRICS": '{"port": null}',
+            "FASTAPI_OTEL_AUTO_CONFIGURE": "true",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": url,
+            "OTEL_BSP_SCHEDULE_DELAY": "50",
+        }
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "app", "serve", stdout=asyncio.subprocess.DEVNULL, env=environment
+        )
+        try:
+            async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10) as broker:
+
+                async def is_up() -> bool:
+                    try:
+                        return bool((await broker.get("/livez")).is_success)
+                    except httpx2.TransportError:
+                        return False
+
+                await eventually(is_up, within=30)
+                assert (await broker.get("/v1/linked-accounts", headers=world.as_user())).is_success
+            # What has been recorded is sent at the end.
+            process.send_signal(signal.SIGTERM)
+            assert await asyncio.wait_for(process.wait(), timeout=20) == 0
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+    assert told == []
 
 
 @pytest.mark.parametrize("hangs", [True, False])

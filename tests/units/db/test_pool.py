@@ -16,6 +16,8 @@ pytestmark = pytest.mark.anyio
 
 KEPT, MOST = 2, 6
 ONE = Statement(sa.select(sa.literal(1)))
+PID = Statement(sa.select(sa.func.pg_backend_pid()))
+LONG = Statement(sa.select(sa.literal(1)).select_from(sa.func.pg_sleep(30)))
 SLOW = Statement(sa.select(sa.literal(1)).select_from(sa.func.pg_sleep(0.05)))
 
 
@@ -73,7 +75,7 @@ async def test_the_limit_holds_and_whoever_waits_gets_one(database: Database) ->
         nonlocal busiest
         busiest = max(busiest, pool_of(database).checkedout())
 
-    event.listen(database.engine.sync_engine, "checkout", look)
+    event.listen(database.engine.sync_engine, "checkin", look)
     await crowd(database, size=5 * MOST)
     assert busiest == MOST
     assert pool_of(database).checkedin() == MOST
@@ -81,15 +83,47 @@ async def test_the_limit_holds_and_whoever_waits_gets_one(database: Database) ->
 
 async def test_what_the_pool_shows_next_is_what_it_hands_out(database: Database) -> None:
     pool = pool_of(database)
-    assert pool.next_entry is None
+    shown: list[object] = []
+
+    def note(entry: object) -> bool:
+        shown.append(entry)
+        return True
+
+    assert pool.borrow(note) is None
     await crowd(database)
-    handed_out = []
-    event.listen(database.engine.sync_engine, "checkout", lambda _connection, entry, _proxy: handed_out.append(entry))
     for size in (1, 3, MOST, 2 * MOST, 1):
-        expected = pool.next_entry
-        before = len(handed_out)
         await crowd(database, size=size)
-        assert handed_out[before] is expected
+        taken = []
+        while (entry := pool.borrow(note)) is not None:
+            taken.append(entry)
+        assert taken == shown
+        assert (len(set(taken)), pool.checkedout()) == (MOST, MOST)
+        for entry in reversed(taken):
+            pool.give_back(entry)
+        shown.clear()
+
+
+async def test_a_statement_that_was_cancelled_costs_no_other_connection(database: Database) -> None:
+    opened = 0
+
+    def count(*_connection: object) -> None:
+        nonlocal opened
+        opened += 1
+
+    await crowd(database)
+    event.listen(database.engine.sync_engine, "connect", count)
+    for _ in range(2):
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(database.fetch(LONG, {}), timeout=0.2)
+        await crowd(database)
+    assert (opened, pool_of(database).checkedin()) == (2, MOST)
+
+
+async def test_a_statement_that_is_refused_leaves_its_connection_open(database: Database) -> None:
+    before = await database.fetch(PID, {})
+    with pytest.raises(Exception, match="division by zero"):
+        await database.fetch(Statement(sa.select(sa.literal_column("1 / 0"))), {})
+    assert await database.fetch(PID, {}) == before
 
 
 async def test_a_server_that_closed_them_all_is_connected_to_anew(database: Database) -> None:
