@@ -28,6 +28,7 @@ _SCRAPES_AT_ONCE = 32
 # Files beside the clients' connections and StackOne's: the database's, logs, and what the interpreter holds open.
 _OTHER_FILES = 256
 _LOOK_SECONDS = 0.1
+_TICK_SECONDS = 1.0
 # A mint allocates some thousands of objects, nearly all of which are gone with its answer: 700, the default, looks at
 # them several times before they are.
 _YOUNG_OBJECTS = 10_000
@@ -55,7 +56,43 @@ def server_config(web: FastAPI, settings: HttpSettings) -> uvicorn.Config:
     )
 
 
-class Server(uvicorn.Server):
+class _QuietServer(uvicorn.Server):
+    """uvicorn's server, which wakes up to be told that it ends and to renew the date, and not ten times a second.
+
+    Nine of ten of those looks found nothing, and were most of what an idle broker did.
+    """
+
+    _ends: asyncio.Event | None = None
+    _loop: asyncio.AbstractEventLoop
+    _is_ending = False
+
+    @property
+    def should_exit(self) -> bool:
+        """Whether it ends."""
+        return self._is_ending
+
+    @should_exit.setter
+    def should_exit(self, is_ending: bool) -> None:
+        self._is_ending = is_ending
+        if is_ending and self._ends is not None:
+            # A signal's handler may be the one who says so.
+            self._loop.call_soon_threadsafe(self._ends.set)
+
+    async def main_loop(self) -> None:
+        """Do what has to be done each second until it ends."""
+        self._loop = asyncio.get_running_loop()
+        self._ends = asyncio.Event()
+        try:
+            # Whatever uvicorn does in some of its ticks only, it does in those of number 0.
+            while not await self.on_tick(0):
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_TICK_SECONDS):
+                        await self._ends.wait()
+        finally:
+            self._ends = None
+
+
+class Server(_QuietServer):
     """uvicorn's server, which drains before it stops and ends with status 0 when it is told to."""
 
     def __init__(self, web: FastAPI, settings: HttpSettings) -> None:
@@ -132,7 +169,7 @@ class Server(uvicorn.Server):
         return protocol
 
 
-class _MetricsServer(uvicorn.Server):
+class _MetricsServer(_QuietServer):
     """Serves /metrics in the same loop; signals are the other server's."""
 
     @contextlib.contextmanager
