@@ -17,7 +17,7 @@ from sqlalchemy.util import greenlet_spawn
 from app.db.engine import READING, WRITING, close_engine
 from app.db.failures import Cause, DatabaseUnavailable, Failure, code_of, failure_of
 from app.db.liveness import Liveness
-from app.db.pool import BusyPool
+from app.db.pool import BusyPool, Places
 from app.db.statements import Row, Statement
 from app.metrics import Metrics
 
@@ -70,10 +70,12 @@ class Database:
         event.listen(engine.sync_engine, "before_cursor_execute", _refuse_if_sealed)
         self.dialect: Literal["sqlite", "postgresql"] = "sqlite" if engine.dialect.name == "sqlite" else "postgresql"
         pool = engine.sync_engine.pool
+        assert isinstance(pool, QueuePool)  # noqa: S101  what `open_engine` gives both databases
         self._pool = pool if isinstance(pool, BusyPool) else None
+        self._places = Places(pool)
         self._metrics = metrics
         if metrics is not None:
-            self._show_pool(metrics)
+            self._show_pool(metrics, pool)
         self._liveness = Liveness(engine) if self.dialect == "postgresql" else None
         self._writing = engine.execution_options(**WRITING)
         self._reading = engine.execution_options(**engine.get_execution_options()[READING])
@@ -119,8 +121,10 @@ class Database:
             raise RuntimeError(message)
         compiled = statement.compiled(self.engine.dialect)
         arguments = compiled.arguments(parameters)
-        is_connected = False
+        is_placed = is_connected = False
         try:
+            await self._places.take()
+            is_placed = True
             entry = pool.borrow(self._liveness.trusts) if self._liveness is not None else None
             if entry is not None:
                 is_connected = True
@@ -133,7 +137,7 @@ class Database:
                         # Nothing is waited for: no transaction is open, and the connection stays.
                         pool.give_back(entry)
             else:
-                # One has to be opened, waited for, or asked whether it still works.
+                # One has to be opened, or asked whether it still works.
                 pooled = await greenlet_spawn(pool.connect)
                 is_connected = True
                 try:
@@ -145,6 +149,9 @@ class Database:
             if unavailable is None:
                 raise
             raise unavailable from error
+        finally:
+            if is_placed:
+                self._places.give_back()
         return compiled.rows(records)
 
     @asynccontextmanager
@@ -154,8 +161,10 @@ class Database:
             message = "transactions do not nest"
             raise RuntimeError(message)
         token = transaction_open.set(True)
-        is_connected = False
+        is_placed = is_connected = False
         try:
+            await self._places.take()
+            is_placed = True
             async with engine.begin() as connection:
                 is_connected = True
                 # Of the pooled connection, so it outlives the transaction unless it is taken off.
@@ -170,6 +179,8 @@ class Database:
                 raise
             raise unavailable from error
         finally:
+            if is_placed:
+                self._places.give_back()
             transaction_open.reset(token)
 
     def _unavailable(self, error: Exception, *, is_connected: bool) -> DatabaseUnavailable | None:
@@ -201,12 +212,10 @@ class Database:
             kind = "none" if code is None else code if code.startswith("SQLITE") else code[:2]
             self._metrics.database_errors.labels(kind).inc()
 
-    def _show_pool(self, metrics: Metrics) -> None:
-        pool = self.engine.sync_engine.pool
-        assert isinstance(pool, QueuePool)  # noqa: S101  what `open_engine` gives both databases
+    def _show_pool(self, metrics: Metrics, pool: QueuePool) -> None:
         metrics.pool.labels("in_use").set_function(lambda: float(pool.checkedout()))
         metrics.pool.labels("idle").set_function(lambda: float(pool.checkedin()))
-        metrics.pool_limit.set(pool.size() + max(pool._max_overflow, 0))  # noqa: SLF001  said nowhere else
+        metrics.pool_limit.set(self._places.limit)
 
     async def close(self) -> None:
         """Close every connection, and wait until that has happened."""

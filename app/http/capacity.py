@@ -5,7 +5,7 @@ uvicorn's limit_concurrency refuses whoever comes last, health probes included, 
 
 import asyncio
 import time
-from collections.abc import Iterable, Sized
+from collections.abc import Collection, Iterable, Sized
 from typing import Protocol
 
 import structlog
@@ -62,9 +62,12 @@ class Capacity:
         self._told_at = -_TOLD_EVERY_SECONDS
         self.counter: Counter | None = None
 
-    def is_crowded(self, connections: Sized, running: Sized) -> bool:
+    def is_crowded(self, connections: Sized, running: Collection[asyncio.Task[None]]) -> bool:
         """Tell whether only health probes are still served."""
-        return len(connections) > self._most or len(running) >= self._most
+        if len(connections) > self._most:
+            return True
+        # A task that is done stays in the set for a turn of the loop, in which its client may ask again.
+        return len(running) >= self._most and sum(not task.done() for task in running) >= self._most
 
     def make_room(self, newcomer: Connection, connections: Connections) -> bool:
         """Tell whether a new connection may stay; where all places are taken, a silent one gives way to it.

@@ -7,6 +7,8 @@ from contextlib import AsyncExitStack
 
 import pytest
 
+from app.http.capacity import Capacity
+from app.settings import HttpSettings
 from tests.edge.conftest import Edge, open_edge, read_answer, statuses
 from tests.support.databases import SqliteDatabases
 from tests.support.waiting import eventually
@@ -91,6 +93,24 @@ async def test_a_burst_of_one_address_is_served_as_long_as_there_are_places(sqli
         assert {status for answer in answers for status in statuses(answer)} == {200}
 
 
+async def test_as_many_clients_as_there_are_places_are_served_again_and_again(
+    sqlite_databases: SqliteDatabases,
+) -> None:
+    many, plenty = 60, {"requests_per_user": "100000/minute", "requests_per_owner": "100000/minute"}
+    async with open_edge(sqlite_databases.create(), http={"max_connections": many}, limits=plenty) as edge:
+        asked = LISTED.replace(b"Connection: close\r\n", b"") + edge.as_user() + b"\r\n"
+
+        async def ask() -> set[int]:
+            async with edge.connected() as (reader, writer):
+                found: set[int] = set()
+                for _ in range(20):
+                    writer.write(asked)
+                    found.update(statuses(await read_answer(reader)))
+                return found
+
+        assert set[int]().union(*await asyncio.gather(*(ask() for _ in range(many)))) == {200}
+
+
 @pytest.mark.parametrize("trusted", [[], ["127.0.0.0/8"]], ids=["signed in", "trusted proxy"])
 async def test_who_is_known_may_keep_more_connections(sqlite_databases: SqliteDatabases, trusted: list[str]) -> None:
     http = {"max_connections": 200, "trusted_proxies": trusted}
@@ -129,3 +149,16 @@ async def test_a_stranger_holds_no_more_than_the_page_says(edge: Edge) -> None:
         # Who goes on sending after the answer may see the connection reset in its place.
         assert {status for answer in answers for status in statuses(answer)} <= {status}
         assert peak / many < 480 * 1024
+
+
+async def test_a_request_that_is_answered_counts_no_longer() -> None:
+    capacity = Capacity(HttpSettings(max_connections=2))
+    answered = [asyncio.create_task(asyncio.sleep(0)) for _ in range(2)]
+    await asyncio.wait(answered)
+    running = [asyncio.create_task(asyncio.sleep(60)) for _ in range(2)]
+    assert not capacity.is_crowded((), answered)
+    assert not capacity.is_crowded((), [*answered, running[0]])
+    assert capacity.is_crowded((), [*answered, *running])
+    for task in running:
+        task.cancel()
+    await asyncio.wait(running)

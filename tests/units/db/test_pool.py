@@ -135,3 +135,19 @@ async def test_a_server_that_closed_them_all_is_connected_to_anew(database: Data
     await asyncio.sleep(0.1)
     await crowd(database, ONE)
     assert pool_of(database).checkedout() == 0
+
+
+async def test_whoever_waits_is_not_overtaken_by_those_who_come_later(database: Database) -> None:
+    done = [0] * 5 * MOST
+
+    async def ask_again_and_again(number: int) -> None:
+        while max(done) < 40:
+            if number % 2:
+                await database.fetch(ONE, {})
+            else:
+                async with database.reading() as connection:
+                    await connection.execute(sa.select(1))
+            done[number] += 1
+
+    await asyncio.gather(*(ask_again_and_again(number) for number in range(len(done))))
+    assert min(done) >= 30, done
