@@ -74,12 +74,19 @@ class _OpenTransport:
     uvicorn writes head and body apart, and the second write costs the kernel as much as the first. Between a client's
     reset and `connection_lost` the loop runs other tasks, and uvloop raises to whoever writes then: an answer that
     nobody waits for any more would end as an error of the application.
+
+    The kernel resets a connection that is closed while there are bytes to read, and the answer may be lost with it. So
+    a client that still sends a body reads the end of the answer at once, and is closed after its own (RFC 9112 9.6).
     """
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, is_sending: Callable[[], bool]
+    ) -> None:
         self._transport = transport
         self._loop = loop
+        self._is_sending = is_sending
         self._head = b""
+        self.is_lingering = False
 
     def write(self, data: bytes) -> None:
         """Write, unless the connection is at its end; what begins like a head waits for the loop's next turn."""
@@ -89,18 +96,26 @@ class _OpenTransport:
             self._head = data
             self._loop.call_soon(self._write_head)
             return
-        if not self._transport.is_closing():
+        if not self.is_closing():
             self._transport.write(data)
 
+    def is_closing(self) -> bool:
+        """Whether nothing more can be written."""
+        return self.is_lingering or self._transport.is_closing()
+
     def close(self) -> None:
-        """Close the connection once everything is written."""
+        """Close the connection once everything is written; asked a second time, without waiting for the client."""
         self._write_head()
-        self._transport.close()
+        if self.is_closing() or not self._is_sending():
+            self._transport.close()
+            return
+        self.is_lingering = True
+        self._transport.write_eof()
 
     def _write_head(self) -> None:
         if self._head:
             head, self._head = self._head, b""
-            if not self._transport.is_closing():
+            if not self.is_closing():
                 self._transport.write(head)
 
     def __getattr__(self, name: str) -> Any:
@@ -182,7 +197,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first head; turn the connection away if there are too many."""
-        super().connection_made(cast("asyncio.Transport", _OpenTransport(transport, self.loop)))
+        opened = _OpenTransport(transport, self.loop, lambda: self._state is _State.BODY and not self._is_refused)
+        super().connection_made(cast("asyncio.Transport", opened))
         # Whatever the client does not take from the kernel counts from its first byte on.
         transport.set_write_buffer_limits(high=0)
         if self.capacity.make_room(self, cast("Connections", self.connections)):
@@ -317,11 +333,16 @@ class GuardedProtocol(HttpToolsProtocol):
         self._let_go()
         self._stop_waiting()
         super().on_message_complete()
+        if self.transport.is_closing():
+            # What follows the last request is none.
+            raise _RefusedError(InvalidRequest)
 
     def on_response_complete(self) -> None:
         """Idle, if nothing else is there."""
         self._since = self.loop.time()
         super().on_response_complete()
+        if cast("_OpenTransport", self.transport).is_lingering:
+            self.flow.resume_reading()
 
     @property
     def _is_answering(self) -> bool:
@@ -365,10 +386,13 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _refuse(self, problem: type[AppError]) -> None:
         """End the connection, with an answer where nobody could take it for the answer to something else."""
-        if self._is_refused or self.transport.is_closing():
+        if self._is_refused:
             return
         self._is_refused = True
         self._stop_waiting()
+        if self.transport.is_closing():
+            self.transport.close()
+            return
         if self._is_answering and self._state is not _State.BODY:
             # What came before is answered, and then the connection ends.
             self.cycle.keep_alive = False

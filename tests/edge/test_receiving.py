@@ -264,3 +264,40 @@ async def test_a_body_that_the_framework_judges_is_counted_once(database_url: st
             assert statuses(await read_answer(reader)) == [201]
             writer.write(head)
             assert statuses(await read_answer(reader)) == [429]
+
+
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+async def test_who_sends_a_body_to_its_end_reads_the_answer_that_came_before_it(edge: Edge, version: bytes) -> None:
+    """So does nginx as it comes; a reset made it a 502, and this broker one that is sent nothing for ten seconds."""
+    head = b"POST /v1/connect-sessions HTTP/%s\r\nHost: x\r\nConnection: close\r\n" % version
+    size = 3_000_000
+    async with edge.connected() as (reader, writer):
+        writer.write(head + b"Content-Length: %d\r\n\r\n" % size)
+        await asyncio.sleep(0.2)  # it has been answered
+        for _ in range(30):
+            writer.write(b"x" * (size // 30))
+            await writer.drain()
+        assert statuses(await reader.read()) == [401]
+
+
+async def test_what_comes_behind_the_body_of_the_last_request_is_no_request(edge: Edge) -> None:
+    last = b"POST /v1/connect-sessions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 9\r\n\r\n"
+    async with edge.connected() as (reader, writer):
+        writer.write(last)
+        await asyncio.sleep(0.2)
+        writer.write(b"x" * 9 + b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert statuses(await reader.read()) == [401]
+
+
+async def test_who_never_sends_the_body_of_the_last_request_is_let_go(edge: Edge) -> None:
+    last = b"POST /v1/connect-sessions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 9\r\n\r\n"
+    async with edge.connected() as (reader, writer):
+        writer.write(last)
+        # The answer ends at once, and the connection with the deadline of a body.
+        assert statuses(await reader.read()) == [401]
+        assert edge.connections == 1
+
+        async def is_gone() -> bool:
+            return edge.connections == 0
+
+        await eventually(is_gone, within=3)
