@@ -87,6 +87,9 @@ _WORD = re.compile(r"[A-Za-z][A-Za-z_.]{1,39}")
 _SCHEMES: Final = {"postgresql", "postgres", "postgresql+asyncpg"}
 _SQLITE_SCHEMES: Final = {"sqlite", "sqlite+aiosqlite"}
 _TARGETS: Final = {"any", "primary", "standby", "read-write", "read-only", "prefer-standby"}
+# Switches of a server's command line, in which a space that is escaped ends nothing.
+_NAMELESS: Final = re.compile(r"(?:^|(?<!\\)\s)(?:-c\s*+|--)(?![A-Za-z_][\w.-]*=)")
+_READ_ONLY: Final = re.compile(r"transaction[_-]read[_-]only=(?!off|false|no|0)")
 _SYSTEM: Final = "system"
 _YES: Final = {"true", "1", "yes", "on"}
 _NO: Final = {"false", "0", "no", "off"}
@@ -104,6 +107,16 @@ _ONLY: Final[Mapping[str, tuple[frozenset[str], str]]] = {
     "sslsni": (frozenset(_YES), "the host's name is always sent"),
     "keepalives": (frozenset(_YES), "keepalives are never switched off"),
     "replication": (frozenset(_NO), "this is no replication client"),
+    "uselibpqcompat": (frozenset(_YES), "sslmode means what it means to libpq; leave it out"),
+    "ssl_min_protocol_version": (
+        frozenset({"tlsv1", "tlsv1.1", "tlsv1.2"}),
+        "TLSv1.2 is the least; set ssl_min_protocol_version on the server for more",
+    ),
+    "ssl_max_protocol_version": (frozenset({"tlsv1.3"}), "the newest that both know is spoken; leave it out"),
+    "sslcertmode": (frozenset({"allow"}), "sslcert is sent if it is named and asked for; leave sslcertmode out"),
+    "gssdelegation": (frozenset(_NO), "the driver is not used with Kerberos; use a password or sslcert"),
+    "min_protocol_version": (frozenset({"3.0"}), "the driver speaks 3.0 only; leave it out"),
+    "max_protocol_version": (frozenset({"3.0", "latest"}), "the driver speaks 3.0 only; leave it out"),
 }
 _REFUSED: Final[Mapping[str, str]] = {
     "connection_limit": "set BROKER_DATABASE__POOL_SIZE instead",
@@ -128,6 +141,18 @@ _REFUSED: Final[Mapping[str, str]] = {
     "passfile": "put the password into the URL, and the URL into a file of BROKER_SECRETS_DIR",
     "require_auth": "the driver cannot promise it; sslmode=verify-full makes sure of the server",
     "hostaddr": "write the address as the host",
+    **dict.fromkeys(
+        ("keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout"),
+        "leave it out: a connection that was idle is asked before it is used, and no statement waits longer than"
+        " BROKER_DATABASE__STATEMENT_TIMEOUT_SECONDS",
+    ),
+    **dict.fromkeys(("krbsrvname", "gsslib"), "the driver is not used with Kerberos; use a password or sslcert"),
+    **dict.fromkeys(
+        ("scram_client_key", "scram_server_key", "oauth_issuer", "oauth_client_id", "oauth_client_secret"),
+        "put the password into the URL instead",
+    ),
+    "requirepeer": "leave it out, and let nobody else write into the socket's folder",
+    "sslkeylogfile": "keys are never written down; leave it out",
 }
 
 
@@ -280,6 +305,10 @@ def _apply(words: Mapping[str, str], found: dict[str, object]) -> PostgresqlUrl:
     ):
         # So says libpq too: with an authority that signs for anybody, only the name makes sure of the server.
         raise UrlMistake(f"sslrootcert: {_SYSTEM} goes with sslmode=verify-full")
+    if "sslcert" not in found and not found.keys().isdisjoint({"sslkey", "sslpassword"}):
+        raise UrlMistake(
+            "sslkey, sslpassword: are for a certificate that nothing names; add sslcert, or leave them out"
+        )
     # Keyword arguments of one dataclass, each made by the setter of its type.
     return PostgresqlUrl(**found)  # type: ignore[arg-type]
 
@@ -328,6 +357,16 @@ def _pgbouncer(value: str) -> dict[str, object]:
     return {"pooler": Pooler.TRANSACTION if value.lower() in _YES else Pooler.NONE}
 
 
+def _options(value: str) -> dict[str, object]:
+    # Forms write a space as +, which libpq would take for one.
+    options = value.replace("+", " ")
+    if _NAMELESS.search(options):
+        raise ValueError("-c and -- must be followed by NAME=VALUE, or the server refuses every connection")
+    if _READ_ONLY.search(options):
+        raise ValueError("the broker writes; leave transaction_read_only out")
+    return {"options": options}
+
+
 def _negotiation(value: str) -> dict[str, object]:
     if value not in {"postgres", "direct"}:
         raise ValueError("must be postgres or direct")
@@ -349,8 +388,7 @@ _SETTERS: Final[Mapping[str, Callable[[str], dict[str, object]]]] = {
     "connect_timeout": _seconds,
     "application_name": lambda value: {"application_name": value[:63]},
     "fallback_application_name": lambda _value: {},
-    # Forms write a space as +, which libpq would take for one.
-    "options": lambda value: {"options": value.replace("+", " ")},
+    "options": _options,
     "target_session_attrs": _target,
     "pgbouncer": _pgbouncer,
 }

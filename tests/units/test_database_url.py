@@ -111,6 +111,26 @@ CANARY = "canaryhalf"
         (f"postgresql://u:{CANARY}@h/d?pgbouncer=maybe", "pgbouncer: must be true or false"),
         (f"postgresql://u:{CANARY}@h/d?unheard_of=1", "unheard_of: the broker does not know"),
         (f"postgresql://u:{CANARY}@h/d?gssencmode=require", "gssencmode: the driver encrypts with TLS"),
+        (f"postgresql://u:{CANARY}@h/d?sslkey=/x", "sslkey, sslpassword: are for a certificate that nothing names"),
+        (f"postgresql://u:p@h/d?sslpassword={CANARY}", "sslkey, sslpassword: are for a certificate"),
+        (f"postgresql://u:{CANARY}@h/d?gssdelegation=1", "gssdelegation: the driver is not used with Kerberos"),
+        (f"postgresql://u:{CANARY}@h/d?keepalives_idle=30", "keepalives_idle: leave it out: a connection that was"),
+        (f"postgresql://u:{CANARY}@h/d?tcp_user_timeout=9", "tcp_user_timeout: leave it out: a connection that was"),
+        (f"postgresql://u:{CANARY}@h/d?krbsrvname=x", "krbsrvname: the driver is not used with Kerberos"),
+        (f"postgresql://u:{CANARY}@h/d?requirepeer=x", "requirepeer: leave it out, and let nobody else"),
+        (f"postgresql://u:{CANARY}@h/d?sslkeylogfile=/x", "sslkeylogfile: keys are never written down"),
+        (f"postgresql://u:{CANARY}@h/d?scram_client_key={CANARY}", "scram_client_key: put the password into"),
+        (f"postgresql://u:{CANARY}@h/d?ssl_min_protocol_version=TLSv1.3", "ssl_min_protocol_version: TLSv1.2 is"),
+        (f"postgresql://u:{CANARY}@h/d?ssl_max_protocol_version=TLSv1.2", "ssl_max_protocol_version: the newest"),
+        (f"postgresql://u:{CANARY}@h/d?sslcertmode=disable", "sslcertmode: sslcert is sent if"),
+        (f"postgresql://u:{CANARY}@h/d?max_protocol_version=3.2", "max_protocol_version: the driver speaks 3.0"),
+        (f"postgresql://u:{CANARY}@h/d?options=-c%20{CANARY}", "options: -c and -- must be followed by NAME=VALUE"),
+        (f"postgresql://u:{CANARY}@h/d?options=-c", "options: -c and -- must be followed by NAME=VALUE"),
+        (f"postgresql://u:{CANARY}@h/d?options=-cgeqo%3Doff+--{CANARY}", "options: -c and -- must be"),
+        (
+            f"postgresql://u:{CANARY}@h/d?options=-c%20default_transaction_read_only%3Don",
+            "options: the broker writes",
+        ),
         (f"postgresql://u:{CANARY}@h:{CANARY}/d", "cannot be understood"),
         (f"postgresql://u:{CANARY}@h:99999/d", "the port is no number"),
         (f"postgresql://u:{CANARY}", "cannot be understood"),
@@ -129,6 +149,21 @@ def test_what_is_not_understood_is_refused_by_name_and_shows_nothing(text: str, 
     with pytest.raises(ValidationError) as invalid:
         DatabaseSettings(url=SecretStr(text))
     assert CANARY not in str(invalid.value)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "ssl_min_protocol_version=TLSv1.2", "ssl_max_protocol_version=TLSv1.3", "uselibpqcompat=true",
+        "sslcertmode=allow", "sslcert=&sslkey=",
+        "gssdelegation=0", "max_protocol_version=latest", "options=-c%20search_path%3Da%5C%20b,c", "options=-cgeqo=off",
+        "options=-c++geqo=off+--work-mem=1MB", "options=endpoint%3Dep-1",
+        "options=project%3Dep-1%20-c%20a.b%3Dc%5C%20--d",
+        "options=-c%20default_transaction_read_only%3Doff",
+    ],
+)  # fmt: skip
+def test_words_that_ask_for_what_is_so_are_understood(words: str) -> None:
+    assert parsed(f"postgresql://u:p@h/d?sslmode=require&{words}").sslmode is SslMode.REQUIRE
 
 
 def mistakes(text: str, environment: Environment = Environment.PRODUCTION, **changes: object) -> list[str]:
