@@ -1,5 +1,7 @@
 """broker: the command line. Every command reads its settings from BROKER_* and says what to do when they are wrong."""
 
+import gc
+import os
 import sys
 from collections.abc import Mapping
 from importlib import import_module
@@ -49,7 +51,12 @@ class _Commands(TyperGroup):
         if cmd_name not in COMMANDS:
             return None
         module, _, name = COMMANDS[cmd_name].partition(":")
-        command = getattr(import_module(module), name)
+        # What is imported stays: to look for garbage in it is an eighth of a start.
+        gc.disable()
+        try:
+            command = getattr(import_module(module), name)
+        finally:
+            gc.enable()
         # A group stays one, also with one command in it, which typer would otherwise put in its place.
         if isinstance(command, typer.Typer):
             return typer.main.get_group(command)
@@ -81,6 +88,8 @@ def broker(
 
 def main() -> None:
     """Run the command line."""
+    # TLS libraries write the secrets of every connection into the file that it names, and fail where they cannot.
+    os.environ.pop("SSLKEYLOGFILE", None)
     try:
         cli()
     except AppError as error:

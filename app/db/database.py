@@ -121,37 +121,33 @@ class Database:
             raise RuntimeError(message)
         compiled = statement.compiled(self.engine.dialect)
         arguments = compiled.arguments(parameters)
-        is_placed = is_connected = False
+        is_connected = False
         try:
-            await self._places.take()
-            is_placed = True
-            entry = pool.borrow(self._liveness.trusts) if self._liveness is not None else None
-            if entry is not None:
-                is_connected = True
-                try:
-                    records = await _fetch(entry, compiled.text, arguments)
-                finally:
-                    if pool.has_surplus:
-                        await greenlet_spawn(pool.give_back, entry)
-                    else:
-                        # Nothing is waited for: no transaction is open, and the connection stays.
-                        pool.give_back(entry)
-            else:
-                # One has to be opened, or asked whether it still works.
-                pooled = await greenlet_spawn(pool.connect)
-                is_connected = True
-                try:
-                    records = await _fetch(pooled, compiled.text, arguments)
-                finally:
-                    await greenlet_spawn(pooled.close)
+            async with self._places:
+                entry = pool.borrow(self._liveness.trusts) if self._liveness is not None else None
+                if entry is not None:
+                    is_connected = True
+                    try:
+                        records = await _fetch(entry, compiled.text, arguments)
+                    finally:
+                        if pool.has_surplus:
+                            await greenlet_spawn(pool.give_back, entry)
+                        else:
+                            # Nothing is waited for: no transaction is open, and the connection stays.
+                            pool.give_back(entry)
+                else:
+                    # One has to be opened, or asked whether it still works.
+                    pooled = await greenlet_spawn(pool.connect)
+                    is_connected = True
+                    try:
+                        records = await _fetch(pooled, compiled.text, arguments)
+                    finally:
+                        await greenlet_spawn(pooled.close)
         except Exception as error:
             unavailable = self._unavailable(error, is_connected=is_connected)
             if unavailable is None:
                 raise
             raise unavailable from error
-        finally:
-            if is_placed:
-                self._places.give_back()
         return compiled.rows(records)
 
     @asynccontextmanager
@@ -161,11 +157,9 @@ class Database:
             message = "transactions do not nest"
             raise RuntimeError(message)
         token = transaction_open.set(True)
-        is_placed = is_connected = False
+        is_connected = False
         try:
-            await self._places.take()
-            is_placed = True
-            async with engine.begin() as connection:
+            async with self._places, engine.begin() as connection:
                 is_connected = True
                 # Of the pooled connection, so it outlives the transaction unless it is taken off.
                 info = connection.info
@@ -179,8 +173,6 @@ class Database:
                 raise
             raise unavailable from error
         finally:
-            if is_placed:
-                self._places.give_back()
             transaction_open.reset(token)
 
     def _unavailable(self, error: Exception, *, is_connected: bool) -> DatabaseUnavailable | None:

@@ -85,7 +85,7 @@ class Places:
         self._free = asyncio.Semaphore(self.limit)
         self._patience = pool.timeout()
 
-    async def take(self) -> None:
+    async def __aenter__(self) -> None:
         """Wait for a place. Raises SQLAlchemy's TimeoutError after the pool's time, like the pool itself."""
         if not self._free.locked():
             await self._free.acquire()
@@ -97,6 +97,6 @@ class Places:
             message = f"none of {self.limit} connections became free within {self._patience:g} s"
             raise PoolTimeoutError(message) from error
 
-    def give_back(self) -> None:
+    async def __aexit__(self, *_error: object) -> None:
         """Let the next one have it."""
         self._free.release()

@@ -41,6 +41,8 @@ def server_config(web: FastAPI, settings: HttpSettings) -> uvicorn.Config:
         host=settings.host,
         port=settings.port,
         loop="uvloop",
+        # Else WEB_CONCURRENCY is read, which platforms set for all programs, to no number too.
+        workers=1,
         # h11 lets through Content-Length beside Transfer-Encoding, bare LF and folded headers; httptools refuses them.
         http=guarded_protocol(settings),
         ws="none",
@@ -209,6 +211,7 @@ def _metrics_config(settings: MetricsSettings, registry: CollectorRegistry) -> u
     return uvicorn.Config(
         make_asgi_app(registry),
         loop="none",
+        workers=1,
         http=guarded_protocol(limits),
         ws="none",
         lifespan="off",

@@ -141,6 +141,8 @@ _REFUSED: Final[Mapping[str, str]] = {
     "passfile": "put the password into the URL, and the URL into a file of BROKER_SECRETS_DIR",
     "require_auth": "the driver cannot promise it; sslmode=verify-full makes sure of the server",
     "hostaddr": "write the address as the host",
+    "ssl_mode": "write sslmode instead",
+    "tls": "write sslmode=require instead",
     **dict.fromkeys(
         ("keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout"),
         "leave it out: a connection that was idle is asked before it is used, and no statement waits longer than"
@@ -161,8 +163,10 @@ def parse_database_url(text: str) -> SqliteUrl | PostgresqlUrl:
     scheme, separator, rest = text.strip().partition("://")
     if separator and scheme in _SQLITE_SCHEMES:
         return _sqlite(rest)
+    if scheme.startswith("jdbc:"):
+        raise UrlMistake("leave jdbc: out; user and password may stay words, or stand before the host")
     if not separator or scheme not in _SCHEMES:
-        raise UrlMistake("must begin with sqlite:/// or postgresql://")
+        raise UrlMistake("must begin with sqlite:/// or postgresql://; write host=... dbname=... as a URL")
     user_info, after = _cut(rest)
     found = _AFTER_USER.fullmatch(after)
     if found is None:
@@ -327,6 +331,8 @@ def _sslmode(value: str) -> dict[str, object]:
 
 
 def _libpq_sslmode(value: str) -> dict[str, object]:
+    if value == "no-verify":
+        raise ValueError("write require instead, which encrypts and does not look at the certificate")
     if value not in {mode.value for mode in SslMode}:
         raise ValueError(f"must be one of {', '.join(mode.value for mode in SslMode)}")
     return _sslmode(value)

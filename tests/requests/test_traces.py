@@ -3,8 +3,6 @@
 import asyncio
 import base64
 import json
-import signal
-import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -17,7 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from sandbox.serving import bind, serving
-from tests.support.environment import environment_of
+from tests.support.process import broker_process
 from tests.support.waiting import eventually
 from tests.support.world import API_KEY, World, open_world
 
@@ -262,38 +260,19 @@ async def test_the_frameworks_own_traces_stay_off_whatever_the_platform_sets(wor
         told.append(path)
         return Response(media_type="application/x-protobuf")
 
-    free = bind(0)
-    port = free.getsockname()[1]
-    free.close()
-    async with serving(app, bind(0)) as url:
-        environment = environment_of(world) | {
-            "BROKER_HTTP__PORT": str(port),
-            "BROKER_METRICS": '{"port": null}',
-            "FASTAPI_OTEL_AUTO_CONFIGURE": "true",
-            "OTEL_EXPORTER_OTLP_ENDPOINT": url,
-            "OTEL_BSP_SCHEDULE_DELAY": "50",
-        }
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "app", "serve", stdout=asyncio.subprocess.DEVNULL, env=environment
-        )
-        try:
-            async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10) as broker:
-
-                async def is_up() -> bool:
-                    try:
-                        return bool((await broker.get("/livez")).is_success)
-                    except httpx2.TransportError:
-                        return False
-
-                await eventually(is_up, within=30)
-                assert (await broker.get("/v1/linked-accounts", headers=world.as_user())).is_success
-            # What has been recorded is sent at the end.
-            process.send_signal(signal.SIGTERM)
-            assert await asyncio.wait_for(process.wait(), timeout=20) == 0
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
+    async with (
+        serving(app, bind(0)) as url,
+        broker_process(
+            world,
+            FASTAPI_OTEL_AUTO_CONFIGURE="true",
+            OTEL_EXPORTER_OTLP_ENDPOINT=url,
+            OTEL_BSP_SCHEDULE_DELAY="50",
+        ) as process,
+        httpx2.AsyncClient(base_url=process.url, timeout=10) as broker,
+    ):
+        assert (await broker.get("/v1/linked-accounts", headers=world.as_user())).is_success
+        # What has been recorded is sent at the end.
+        assert (await process.stop())[0] == 0
     assert told == []
 
 

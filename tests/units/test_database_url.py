@@ -44,6 +44,8 @@ HOSTS = {
     "a form that left fields empty": "postgresql://broker:pw@h/app?sslmode=require&sslrootcert=&options=&application_name=",
     "CockroachDB": "postgresql://broker:pw@free-tier.gcp.cockroachlabs.cloud:26257/app?sslmode=verify-full",
     "Patroni": "postgresql://broker:pw@pg1:5432,pg2:5433/app?target_session_attrs=read-write&connect_timeout=5",
+    "Neon, for node-postgres": "postgres://owner:pw@ep-1.neon.tech/neondb?sslmode=require&uselibpqcompat=true&keepalives=1",
+    "a folder of sockets as the host": "postgresql://broker:pw@%2Fcloudsql%2Fproject%3Aregion%3Ainstance/app",
     "IPv6": "postgresql://broker:pw@[2001:db8::1]:5433/app",
 }
 
@@ -103,6 +105,12 @@ CANARY = "canaryhalf"
         (f"postgresql://u:{CANARY}@h/d?sslmode=require&sslmode=disable", "sslmode: stands there twice"),
         (f"postgresql://h/d?password=x&password={CANARY}", "a word after the question mark: stands there twice"),
         (f"postgresql://u:{CANARY}@h/d?unheard_of=", "unheard_of: the broker does not know"),
+        (f"jdbc:postgresql://h/d?user=u&password={CANARY}&ssl=true", "leave jdbc: out"),
+        (f"host=h dbname=d user=u password={CANARY}", "write host=... dbname=... as a URL"),
+        (f"postgresql://u:{CANARY}@h/d?sslmode=no-verify", "sslmode: write require instead"),
+        (f"postgresql://u:{CANARY}@h/d?ssl_mode=require", "ssl_mode: write sslmode instead"),
+        (f"postgresql://u:{CANARY}@h/d?keepalives=1&keepalives_idle=30", "keepalives_idle: leave it out"),
+        (f"postgresql://u:{CANARY}@h/d?ssl_min_protocol_version=TLSv1.3", "TLSv1.2 is the least"),
         (f"postgresql://u:{CANARY}@h/d?connection_limit=1", "connection_limit: set BROKER_DATABASE__POOL_SIZE"),
         (f"postgresql://u:{CANARY}@h/d?schema=public", "schema: write options"),
         (f"postgresql://u:{CANARY}@h/d?target_session_attrs=standby", "target_session_attrs: the broker writes"),
