@@ -223,13 +223,21 @@ async def _made_before(connection: AsyncConnection, session: Session, rivals: Se
     return [Clue(account_id, provider, at, is_new=True) for account_id, provider, at in rows]
 
 
-async def resolve_open_sessions(connection: AsyncConnection, owner_ids: Sequence[str], *, now: datetime) -> int:
-    """Resolve the open sessions of these owners, oldest first; return how many there were."""
-    query = ledger.select_sessions().where(_S.status.in_(OPEN), _S.owner_id.in_(owner_ids)).order_by(_S.created_at)
-    sessions = [Session(*row) for row in await connection.execute(query)]
+async def resolve_open_sessions(
+    connection: AsyncConnection, owner_ids: Sequence[str], *, after: Session | None, now: datetime, limit: int
+) -> Session | None:
+    """Resolve open sessions of these owners that were made `after` another, oldest first.
+
+    Returns the last one, after which there may be more; None if there are none.
+    """
+    query = ledger.select_sessions().where(_S.status.in_(OPEN), _S.owner_id.in_(owner_ids))
+    if after is not None:
+        query = query.where(sa.tuple_(_S.created_at, _S.id) > (after.created_at, after.id))
+    rows = (await connection.execute(query.order_by(_S.created_at, _S.id).limit(limit))).all()
+    sessions = [Session(*row) for row in rows]
     for session in sessions:
         await resolve(connection, session, now)
-    return len(sessions)
+    return sessions[-1] if len(sessions) == limit else None
 
 
 async def resolve_ended_sessions(connection: AsyncConnection, *, now: datetime, limit: int) -> int:

@@ -89,8 +89,33 @@ async def test_one_round_resolves_everything_however_much_has_piled_up(broker: B
     commits.clear()
     await keep_house(broker.runtime)
 
-    assert len(commits) == idle + 2
+    # News is read in three batches, and each is followed up by itself.
+    assert len(commits) == idle + 5
     assert await cursor(broker) == 1001
+
+
+async def test_however_many_sessions_an_owner_has_open_each_transaction_is_short(broker: Broker) -> None:
+    now = broker.clock.now()
+    await broker.has_session("cs_0", provider="workday")
+    template = await broker.row(connect_sessions)
+    async with broker.runtime.database.transaction() as connection:
+        many = [{**template, "id": f"cs_{number:04}", "created_at": now} for number in range(1, 1201)]
+        await connection.execute(sa.insert(connect_sessions), many)
+    await broker.has_session("cs_last", created_at=now + timedelta(seconds=1))
+    # So many sessions might have made it that only who confirms it can say which did.
+    await broker.has_account(confirmed_by="user:ann", confirmed_at=now + timedelta(seconds=2))
+    await broker.has_event(at=now + timedelta(seconds=2))
+    resolved: list[int] = [0]
+    engine = broker.runtime.database.engine.sync_engine
+    sa.event.listen(engine, "commit", lambda _connection: resolved.append(0))
+
+    def count(*statement: Any) -> None:
+        resolved[-1] += "FROM linked_accounts JOIN account_events" in " ".join(statement[2].split())
+
+    sa.event.listen(engine, "before_cursor_execute", count)
+    await keep_house(broker.runtime)
+    assert (await statuses(broker))["cs_last"] == "linked"
+    assert [number for number in resolved if number] == [500, 500, 202]
 
 
 async def test_one_round_ends_and_forgets_everything_that_is_old(broker: Broker) -> None:

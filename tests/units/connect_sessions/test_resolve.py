@@ -77,8 +77,10 @@ async def test_news_resolves_the_open_sessions_of_its_owners_oldest_first(broker
     await broker.has_account()
     await broker.has_event()
     async with broker.runtime.database.transaction() as connection:
-        assert await resolve_open_sessions(connection, [], now=now) == 0
-        assert await resolve_open_sessions(connection, ["acme"], now=now) == 3
+        assert await resolve_open_sessions(connection, [], after=None, now=now, limit=2) is None
+        last = await resolve_open_sessions(connection, ["acme"], after=None, now=now, limit=2)
+        assert last is not None
+        assert await resolve_open_sessions(connection, ["acme"], after=last, now=now, limit=2) is None
 
     assert await written(broker) == {
         "cs_young": ("linked", "a1", True),
