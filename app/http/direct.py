@@ -27,8 +27,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _MOST_QUERIES: Final = 256
 _LONGEST_QUERY: Final = 256
-# Set where FastAPI traces: its own handlers then tell the parts of a request from each other.
-_TRACED: Final = "fastapi.telemetry"
 
 OnError = Callable[[Request, Exception], Awaitable[Response]]
 
@@ -94,7 +92,7 @@ class Direct:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] != "http" or _TRACED in scope or scope.get("root_path"):
+        if scope["type"] != "http" or scope.get("root_path"):
             await self._app(scope, receive, send)
             return
         found = self._table.find(scope["method"], scope["path"])
